@@ -1,0 +1,64 @@
+"""The embedded vision transformer and its handwritten digits: something real to try things on, with no network."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from ..errors import InputError
+
+FOLDER = Path(__file__).parent
+DIGITS = FOLDER / "digits.npz"
+WEIGHTS = FOLDER / "vit_digits.safetensors"
+SPLITS = ("test", "train")
+
+
+def create_model() -> VisionTransformer:
+    """The demo's architecture with fresh weights: 8 blocks of width 64, 32 x 32 grey images, patches of 4 x 4."""
+    model = VisionTransformer(
+        img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=64, depth=8, num_heads=4, mlp_ratio=4
+    )
+    model.pretrained_cfg = {
+        "architecture": "neuronpath_digits",
+        "input_size": (1, 32, 32),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "mean": (0.5,),
+        "std": (0.5,),
+        "label_names": [str(digit) for digit in range(10)],
+    }
+    return model
+
+
+def load_pixels(split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """The digits as they came: (n, 8, 8) grey levels 0..16, uint8, and their labels (n,), int64."""
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; expected 'test' (360 held-out digits) or 'train' (1,437)")
+    with np.load(DIGITS, allow_pickle=False) as digits:
+        rows = digits["held_out"] == (split == "test")
+        return digits["images"][rows], digits["labels"][rows].astype(np.int64)
+
+
+def to_images(pixels: np.ndarray) -> Tensor:
+    """Grey levels (n, 8, 8) in 0..16 to what the demo model sees: (n, 1, 32, 32) in -1..1, float32."""
+    images = torch.from_numpy(pixels.astype(np.float32))[:, None] / 8 - 1
+    return F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
+
+
+def load(split: str = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
+    """The trained demo model in eval mode, images (n, 1, 32, 32) and labels (n,).
+
+    ``split="test"`` gives the 360 digits that training never saw, ``"train"`` the other 1,437.
+
+    >>> model, images, labels = load()
+    >>> tuple(images.shape), model.training
+    ((360, 1, 32, 32), False)
+    """
+    pixels, labels = load_pixels(split)
+    model = create_model()
+    model.load_state_dict(load_file(WEIGHTS))
+    return model.eval(), to_images(pixels), torch.from_numpy(labels)

@@ -1,0 +1,59 @@
+"""Read and replace what enters a module while a model runs, only inside a ``with``."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def inputs_seen(module: nn.Module, see: Callable[[tuple, dict], Any]) -> Iterator[None]:
+    """Call ``see(args, kwargs)`` whenever ``module`` is called; its input passes unchanged."""
+
+    def hook(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+        see(args, kwargs)
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def input_replaced(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Have ``module`` work on ``replace(input)`` in place of its first positional input."""
+    handle = module.register_forward_pre_hook(lambda _module, args: (replace(args[0]), *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, its parameters out of the autograd graph; every flag restored afterwards.
+
+    Gradients are recorded inside where asked for with ``torch.enable_grad``, even if the caller stands in
+    ``torch.inference_mode``.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, flag in flags:
+                if flag:
+                    parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in flags:
+                if flag:
+                    parameter.requires_grad_(True)
