@@ -49,11 +49,15 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         raise InputError(f"{path} can't be read: permission denied") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS
-        raise InputError(f"{path} is too large; expected at most {limit:,} pixels (Pillow's limit against bombs)") from None
+        raise InputError(
+            f"{path} is too large; expected at most {limit:,} pixels (Pillow's limit against bombs)"
+        ) from None
     except Exception as error:  # Pillow's decoders raise whatever they stumble on: SyntaxError, struct.error, ...
         if os.path.exists(path) and not os.path.getsize(path):
             raise InputError(f"{path} is empty; expected an image") from None
-        raise InputError(f"{path} is damaged or no image ({type(error).__name__}); expected one that Pillow reads") from None
+        raise InputError(
+            f"{path} is damaged or no image ({type(error).__name__}); expected one that Pillow reads"
+        ) from None
 
 
 def _plain(image: Image.Image) -> Image.Image:

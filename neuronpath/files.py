@@ -14,7 +14,9 @@ def check_writable(path: str | os.PathLike, overwrite: bool = False) -> Path:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected the name of a file to write")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or allow overwriting (--overwrite, overwrite=True)")
+        raise InputError(
+            f"{path} exists already; choose another name or allow overwriting (--overwrite, overwrite=True)"
+        )
     if not path.parent.is_dir():
         raise InputError(f"{path} can't be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

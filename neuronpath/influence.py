@@ -52,7 +52,9 @@ class Quadrature:
     n_steps: int | None = None
 
     def __post_init__(self) -> None:
-        nodes_and_weights(self.method, 2 if self.n_steps is None else self.n_steps)  # raises for unknown names and numbers
+        nodes_and_weights(
+            self.method, 2 if self.n_steps is None else self.n_steps
+        )  # raises for unknown names and numbers
 
     @property
     def attempts(self) -> Sequence[int]:
@@ -72,7 +74,9 @@ class Grid:
 
     @classmethod
     def of(cls, images: Tensor, method: str, n_steps: int) -> "Grid":
-        alpha, weight = (torch.from_numpy(v).to(images.device).repeat(len(images)) for v in nodes_and_weights(method, n_steps))
+        alpha, weight = (
+            torch.from_numpy(v).to(images.device).repeat(len(images)) for v in nodes_and_weights(method, n_steps)
+        )
         return cls(images.repeat_interleave(n_steps), alpha, weight)
 
     def pieces(self, size: int) -> Iterator[slice]:
@@ -98,9 +102,7 @@ def widest(values: Tensor) -> torch.dtype:
 
 def path_hidden(run: CleanRun, neurons: Tensor, images: Tensor, alpha: Tensor) -> list[Tensor]:
     """The neurons' values in the frozen run at alpha (R,), one (R, T, M) for each block that ``neurons`` (B, L', K) names."""
-    return [
-        scaled(run.hidden[block][images], neurons[images, block], alpha) for block in range(neurons.shape[1])
-    ]
+    return [scaled(run.hidden[block][images], neurons[images, block], alpha) for block in range(neurons.shape[1])]
 
 
 def mean_gradients(
@@ -151,8 +153,13 @@ def influence_of(run: CleanRun, neurons: Tensor, quadrature: Quadrature, at_once
         if not len(todo):
             break
     score = (clean.sum((1, 3)) * mean.sum((1, 3))).sum(1)
-    results = (score, (clean * mean).sum(2), change, delta)
-    return Influence(*(values.float().cpu() for values in results), n_steps=steps.cpu())
+    return Influence(
+        score=score.float().cpu(),
+        attribution=(clean * mean).sum(2).float().cpu(),
+        output_change=change.float().cpu(),
+        delta=delta.float().cpu(),
+        n_steps=steps.cpu(),
+    )
 
 
 def joint_influence(
@@ -191,7 +198,9 @@ def joint_influence(
             chosen = index[start : start + len(run.target)].to(run.target.device)
             parts.append(influence_of(run, chosen, rule, at_once))
             start += len(run.target)
-    return Influence(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)})
+    return Influence(
+        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
+    )
 
 
 def as_neurons(neurons: Tensor | Sequence, n_images: int, widths: Sequence[int]) -> Tensor:

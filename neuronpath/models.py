@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -34,10 +35,13 @@ def load_model(
         return demo.load()[0].to(place)
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        raise InputError(f"timm {timm.__version__} has no model {name!r}; {'near names: ' + ', '.join(near) if near else 'see timm.list_models()'}")
+        hint = f"near names: {', '.join(near)}" if near else "see timm.list_models()"
+        raise InputError(f"timm {timm.__version__} has no model {name!r}; {hint}")
     weights = None if checkpoint is None else read_checkpoint(checkpoint)
     classes = {} if weights is None else _classes(weights)
-    model = timm.create_model(name, pretrained=False, **classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # so that random weights are the same ones every time
+        model = timm.create_model(name, pretrained=False, **classes)
     view(model)  # before any download: is it a ViT at all?
     if weights is not None:
         fit(model, weights, checkpoint)
@@ -47,7 +51,7 @@ def load_model(
 
 
 def find_device(device: str) -> torch.device:
-    """"auto" is CUDA where there is one. Raises InputError for a device that isn't there."""
+    """ "auto" is CUDA where there is one. Raises InputError for a device that isn't there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -65,8 +69,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         raise InputError(f"checkpoint {path} doesn't exist; expected a file of weights")
     try:
         weights = load_state_dict(str(path), device="cpu", weights_only=True)
-        assert weights and all(isinstance(value, torch.Tensor) for value in weights.values())
-    except Exception as error:  # a damaged file can raise nearly anything on its way through zip, pickle and safetensors
+        if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            raise TypeError("no weights")
+    except (
+        Exception
+    ) as error:  # a damaged file can raise nearly anything on its way through zip, pickle and safetensors
         raise InputError(
             f"checkpoint {path} can't be read ({type(error).__name__}); "
             "expected safetensors, or weights that torch.load reads with weights_only=True"
@@ -90,7 +97,7 @@ def fit(model: nn.Module, weights: dict[str, torch.Tensor], path: object) -> Non
     model.load_state_dict(weights)
 
 
-def _classes(weights: dict[str, torch.Tensor]) -> dict[str, int]:
+def _classes(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     head = weights.get("head.weight")
     return {} if head is None else {"num_classes": len(head)}
 

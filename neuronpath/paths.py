@@ -129,11 +129,15 @@ class NeuronPaths:
         except OSError as error:
             raise InputError(f"{path} can't be read: {error.strerror}") from None
         except ValueError:
-            raise InputError(f"{path} is damaged or no JSON at all; expected a file that NeuronPaths.save wrote") from None
+            raise InputError(
+                f"{path} is damaged or no JSON at all; expected a file that NeuronPaths.save wrote"
+            ) from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise InputError(f"{path} holds no neuron paths; expected a file that NeuronPaths.save wrote")
         if document.get("version") != VERSION:
-            raise InputError(f"{path} is of version {document.get('version')!r}; this neuronpath reads version {VERSION}")
+            raise InputError(
+                f"{path} is of version {document.get('version')!r}; this neuronpath reads version {VERSION}"
+            )
         try:
             return cls._from_document(document)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -193,10 +197,13 @@ def concat(parts: Sequence[NeuronPaths]) -> NeuronPaths:
         if part.settings != parts[0].settings:
             keys = sorted(set(part.settings) | set(parts[0].settings))
             differ = [k for k in keys if part.settings.get(k) != parts[0].settings.get(k)]
-            raise InputError(f"concat got paths made in different ways ({', '.join(differ)}); expected the same settings in all")
+            raise InputError(
+                f"concat got paths made in different ways ({', '.join(differ)}); expected the same settings in all"
+            )
+    merged: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
     return replace(
         parts[0],
         names=tuple(name for part in parts for name in part.names),
         class_names={label: name for part in parts for label, name in part.class_names.items()},
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS},
+        **merged,
     )

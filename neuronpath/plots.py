@@ -1,5 +1,8 @@
 """Pictures of paths. Every function returns its figure and leaves pyplot alone."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +26,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
         raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
     path = paths[index]
     blocks, k = path.neurons.shape[1:]
+    own = ax is None
     if ax is None:
         figure = Figure(figsize=(min(4 + 0.55 * blocks, 16) + 2.6 * (images is not None), 4), layout="constrained")
         if images is None:
@@ -35,11 +39,19 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     largest = np.abs(worth).max() or 1.0
     at = np.repeat(np.arange(blocks)[:, None], k, 1)
     ax.plot(np.arange(blocks), neurons[:, 0], color=LINE, linewidth=1.5, zorder=1)
-    for sign, marker, colour, label in ((1, "o", RAISES, "raises"), (-1, "s", LOWERS, "lowers")):
+    for sign, marker, colour, label in ((1, "o", RAISES, "raises the output"), (-1, "s", LOWERS, "lowers it")):
         here = (worth >= 0) if sign > 0 else (worth < 0)
         size = 25 + 275 * np.abs(worth[here]) / largest
         ax.scatter(
-            at[here], neurons[here], s=size, c=colour, marker=marker, edgecolors="white", linewidths=0.8, zorder=2, label=label
+            at[here],
+            neurons[here],
+            s=size,
+            c=colour,
+            marker=marker,
+            edgecolors="white",
+            linewidths=0.8,
+            zorder=2,
+            label=label,
         )
     for block, row in enumerate(neurons):
         for neuron in row:
@@ -57,16 +69,26 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     ax.set(xlabel="block", ylabel="neuron", ylim=(-0.06 * max(widths), 1.12 * max(widths)), xlim=(-0.6, blocks - 0.4))
     ax.set_xticks(np.arange(blocks))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        title="the output by attribution", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8,
-        title_fontsize=8, markerscale=0.6,
-    )  # fmt: skip
     target, probability = int(path.target[0]), float(path.probability[0])
     ax.set_title(
         f"class {path.name_of(target)}, probability {probability:.3f}, joint attribution score {float(path.score[0]):.4g}",
         fontsize=10,
     )
-    return ax.figure.figure if not isinstance(ax.figure, Figure) else ax.figure
+    whole = ax.get_figure(root=True)
+    assert isinstance(whole, Figure)
+    legend = {"ncols": 2, "frameon": False, "fontsize": 8, "markerscale": 0.7, "handles": ax.collections}
+    if own:
+        whole.legend(loc="outside lower right", **legend)
+    else:
+        ax.legend(**legend)
+    return whole
+
+
+def check_picture(path: str | os.PathLike) -> None:
+    """Refuse a name whose ending says no kind of picture that matplotlib writes."""
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".").lower() not in kinds:
+        raise InputError(f"{path} names no kind of picture; expected an ending such as .png, .svg or .pdf")
 
 
 def _show_image(ax: Axes, image: Tensor) -> None:

@@ -81,10 +81,10 @@ def clean_run(vit: ViT, images: Tensor, output: str) -> CleanRun:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(f"the model refuses images of shape {tuple(images.shape)}: {reason}") from error
-    for block, values in enumerate(hidden):
+    for index, values in enumerate(hidden):
         if not torch.isfinite(values).all():
             check_model(vit.model)
-            raise InputError(f"the neurons of block {block} hold NaN or infinity; expected finite activations")
+            raise InputError(f"the neurons of block {index} hold NaN or infinity; expected finite activations")
     if not torch.isfinite(logits).all():
         check_model(vit.model)
         raise InputError("the model's logits hold NaN or infinity; expected finite logits")
@@ -111,7 +111,9 @@ def check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise InputTypeError(f"images is a {type(images).__name__}; expected a tensor of shape (B, C, H, W)")
     if not images.is_floating_point():
-        raise InputTypeError(f"images has dtype {images.dtype}; expected floating point, transformed as the model wants it")
+        raise InputTypeError(
+            f"images has dtype {images.dtype}; expected floating point, transformed as the model wants it"
+        )
     if images.ndim != 4:
         raise InputError(f"images has shape {tuple(images.shape)}; expected (B, C, H, W)")
     if not len(images):

@@ -7,6 +7,7 @@ one function with ``@register_vit`` that says how a block divides into its atten
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.models import vision_transformer as timm_vit
@@ -21,7 +22,7 @@ class Halves:
     """How a block divides: ``attend`` takes its input to the residual stream after attention, ``mlp`` takes that to its output."""
 
     attend: Callable[..., Tensor]
-    mlp: Callable[[nn.Module, Tensor], Tensor]
+    mlp: Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +82,13 @@ class ViT:
         return self.join(self.mlp(block, pooled, hidden), others if last else self.mlp(block, others))
 
 
-_FAMILIES: dict[type[nn.Module], Callable[[nn.Module], ViT]] = {}
+_FAMILIES: dict[type[nn.Module], Callable[[Any], ViT]] = {}
 
 
 def register_vit(family: type[nn.Module]) -> Callable:
     """Decorate a function that makes a :class:`ViT` of a model of this class (or of a class derived from it)."""
 
-    def register(make: Callable[[nn.Module], ViT]) -> Callable[[nn.Module], ViT]:
+    def register(make: Callable[[Any], ViT]) -> Callable[[Any], ViT]:
         _FAMILIES[family] = make
         return make
 
@@ -102,7 +103,9 @@ def view(model: nn.Module) -> ViT:
         if family in _FAMILIES:
             return _FAMILIES[family](model)
     known = ", ".join(family.__name__ for family in _FAMILIES)
-    raise InputTypeError(f"{type(model).__name__} is no vision transformer that neuronpath knows; expected one of: {known}")
+    raise InputTypeError(
+        f"{type(model).__name__} is no vision transformer that neuronpath knows; expected one of: {known}"
+    )
 
 
 _TIMM_BLOCKS: dict[type[nn.Module], Halves] = {
@@ -118,7 +121,7 @@ _TIMM_BLOCKS: dict[type[nn.Module], Halves] = {
 
 
 @register_vit(timm_vit.VisionTransformer)
-def _timm(model: timm_vit.VisionTransformer) -> ViT:
+def _timm(model: Any) -> ViT:
     name = type(model).__name__
     if model.global_pool not in ("token", "avg"):
         raise InputTypeError(f"{name} pools with global_pool={model.global_pool!r}; expected 'token' or 'avg'")

@@ -1,6 +1,7 @@
 """The embedded vision transformer and its handwritten digits: something real to try things on, with no network."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def create_model() -> VisionTransformer:
     model = VisionTransformer(
         img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=64, depth=8, num_heads=4, mlp_ratio=4
     )
-    model.pretrained_cfg = {
+    config: Any = {
         "architecture": "neuronpath_digits",
         "input_size": (1, 32, 32),
         "interpolation": "bilinear",
@@ -31,6 +32,7 @@ def create_model() -> VisionTransformer:
         "std": (0.5,),
         "label_names": [str(digit) for digit in range(10)],
     }
+    model.pretrained_cfg = config
     return model
 
 

@@ -1,6 +1,7 @@
 """The ways to find a path, in one registry, and the one door to them: :func:`find_path`."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
+from tqdm.auto import tqdm as fitting_tqdm
 
 from ..data import class_namer
 from ..errors import InputError
@@ -38,7 +40,7 @@ def find_path(
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
     names: Sequence[str] | None = None,
-    progress: bool = False,
+    progress: bool | tqdm = False,
 ) -> NeuronPaths:
     """The neuron path of every image: which neuron of each block, from input to output, carries the decision.
 
@@ -57,7 +59,7 @@ def find_path(
             of |F(1) - F(0)| (or the preset's).
         internal_batch_size: rows (an image at a node) run at once. It bounds the memory and doesn't change the result.
         names: B names for the images; None numbers them.
-        progress: show a bar.
+        progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
     Raises:
         InputError: (a ValueError, for wrong kinds of things also a TypeError) in one line, for anything that can't be used.
@@ -89,7 +91,8 @@ def find_path(
         "versions": {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)},
     }
     parts: list[NeuronPaths] = []
-    with at_rest(model), tqdm(total=len(images), unit="image", disable=not progress) as bar:
+    bar: tqdm = progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
+    with at_rest(model), nullcontext() if bar is progress else bar:
         for run in clean_runs(vit, images, target, output, images_at_once(search.at_once, rule)):
             neurons = locate(run, search)
             influence = influence_of(run, neurons, rule, search.at_once)
@@ -99,7 +102,9 @@ def find_path(
     return paths if names is None else paths.renamed(names)
 
 
-def _as_paths(run: CleanRun, neurons: Tensor, influence: Influence, settings: dict[str, Any], first: int) -> NeuronPaths:
+def _as_paths(
+    run: CleanRun, neurons: Tensor, influence: Influence, settings: dict[str, Any], first: int
+) -> NeuronPaths:
     probabilities = run.logits.float().softmax(-1)
     best = probabilities.max(-1)
     values = [at_neurons(hidden, neurons[:, block]).float().mean(1) for block, hidden in enumerate(run.hidden)]
@@ -124,7 +129,9 @@ def _as_paths(run: CleanRun, neurons: Tensor, influence: Influence, settings: di
 
 def _top_k(top_k: int, vit: ViT) -> int:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= min(vit.widths):
-        raise InputError(f"top_k is {top_k!r}; expected a whole number from 1 to {min(vit.widths)}, the neurons of a block")
+        raise InputError(
+            f"top_k is {top_k!r}; expected a whole number from 1 to {min(vit.widths)}, the neurons of a block"
+        )
     return top_k
 
 

@@ -10,6 +10,9 @@ neurons chosen so far scale with alpha, let later blocks run live, and choose th
 Nothing is run twice: the residual stream behind every block is kept for every alpha and the next block starts from it.
 """
 
+import warnings
+from functools import cache
+
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
@@ -29,11 +32,13 @@ def locate_progressive(run: CleanRun, search: Search) -> Tensor:
     ``search.anchor`` holds the block in search at its clean values; without it the block's whole hidden vector scales with alpha, as
     published. A candidate's own scaling moves the gradient little; scaling all the others with it moves it a lot.
     """
+    load_forward_rules()
     top_k, at_once = search.top_k, search.at_once
-    quadrature = search.quadrature
-    grid = Grid.of(run.images, quadrature.method, quadrature.n_steps or SEARCH_STEPS)
+    grid = Grid.of(run.images, search.quadrature.method, search.quadrature.n_steps or SEARCH_STEPS)
     images, alpha = grid.image, grid.alpha
-    stream = run.vit.join(run.middle, run.others)[images]  # (R, N, D): behind attention on the pooled tokens, behind the block on others
+    stream = run.vit.join(run.middle, run.others)[
+        images
+    ]  # (R, N, D): behind attention on the pooled tokens, behind the block on others
     tangent = torch.zeros_like(stream)  # what a unit change of every path neuron does to it
     chosen = torch.empty(len(run.images), 0, top_k, dtype=torch.long, device=images.device)
     path_value = torch.zeros_like(run.hidden[0][..., 0], dtype=widest(stream))  # W (B, T)
@@ -56,7 +61,9 @@ def locate_progressive(run: CleanRun, search: Search) -> Tensor:
         path_value += at_neurons(clean, best).sum(2)
         for piece in grid.pieces(at_once):
             hidden = scaled(clean[images[piece]], best[images[piece]], alpha[piece])
-            stream[piece], tangent[piece] = out_of_block(run, block, stream[piece], tangent[piece], hidden, best[images[piece]])
+            stream[piece], tangent[piece] = out_of_block(
+                run, block, stream[piece], tangent[piece], hidden, best[images[piece]]
+            )
     return chosen
 
 
@@ -129,6 +136,14 @@ def out_of_block(
     with forward_ad.dual_level():
         out, along = unpack(run.vit.mlp(block, forward_ad.make_dual(pooled, along), forward_ad.make_dual(hidden, unit)))
     return run.vit.join(out, others), run.vit.join(along, along_others)
+
+
+@cache
+def load_forward_rules() -> None:
+    """Have torch load its forward-mode rules now: they are deprecated torch.jit scripts, of which the user needn't be warned."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore")
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 def unpack(dual: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,273 @@
+"""The commands as a person would type them: what they print, write, refuse and leave alone."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import neuronpath as nph
+from neuronpath import cli
+
+TINY = "vit_tiny_patch16_224"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def find_path(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """``find-path`` with these arguments, in this process."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["find-path", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.find_path_main()
+        return Result(int(stop.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def digit(tmp_path: Path) -> Path:
+    """A grey picture of a digit, as a file."""
+    pixels, _ = nph.demo.load_pixels()
+    path = tmp_path / "digit.png"
+    Image.fromarray((pixels[0] * 15).astype(np.uint8), "L").resize((32, 32)).save(path)
+    return path
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit code 2, nothing printed but one line on stderr that holds these words."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err
+
+
+def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
+    result = find_path("--out", tmp_path / "p.json", "--plot", tmp_path / "p.png")
+    assert result.code == 0
+    assert result.err == ""
+    lines = result.out.splitlines()
+    assert len(lines) == 11
+    assert lines[0].split() == ["image", "predicted", "target", "path", "score", "attribution", "relative", "delta"]
+    saved = nph.NeuronPaths.load(tmp_path / "p.json")
+    model, images, labels = nph.demo.load()
+    first = [int((labels == d).nonzero()[0]) for d in range(10)]
+    again = nph.find_path(model, images[first])
+    assert torch.equal(saved.neurons, again.neurons)
+    assert " ".join(map(str, saved.neurons[4, :, 0].tolist())) in lines[5]
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size[0] > 500
+
+
+def test_as_a_process_and_as_a_subcommand(tmp_path):
+    done = [
+        subprocess.run([sys.executable, "-c", f"from neuronpath.cli import {name}; {name}()", *words],
+                       capture_output=True, text=True, check=False)
+        for name, words in (("find_path_main", ["nope.png"]), ("main", ["find-path", "nope.png"]))
+    ]  # fmt: skip
+    assert [d.returncode for d in done] == [2, 2]
+    assert all(d.stdout == "" and d.stderr.count("\n") == 1 and "nope.png doesn't exist" in d.stderr for d in done)
+
+
+def test_a_timm_model_by_name_with_own_checkpoint(find_path, tmp_path):
+    torch.manual_seed(3)
+    model = timm.create_model(TINY, num_classes=7).eval()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "w.pth")
+    Image.fromarray(np.random.RandomState(0).randint(0, 255, (300, 260, 3), np.uint8)).save(tmp_path / "noise.png")
+    found = []
+    for weights in ("w.safetensors", "w.pth"):
+        out = tmp_path / f"{weights}.json"
+        result = find_path(tmp_path / "noise.png", "--model", TINY, "--checkpoint", tmp_path / weights, "--out", out)
+        assert (result.code, result.err) == (0, "")
+        found.append(nph.NeuronPaths.load(out))
+    assert found[0] == found[1]
+    config = timm.data.resolve_model_data_config(model)
+    with Image.open(tmp_path / "noise.png") as noise:
+        image = timm.data.create_transform(**config)(noise.convert("RGB"))
+    with torch.no_grad():
+        assert found[0].predicted[0] == model(image[None]).argmax()
+
+
+def test_imagenet_names_where_they_apply(find_path, digit):
+    result = find_path(digit, "--model", TINY, "--no-pretrained", "--target", 1, "--n-steps", 1, "--quadrature",
+                       "riemann_middle")  # fmt: skip
+    assert result.code == 0
+    assert "goldfish" in result.out
+
+
+def test_options_reach_the_search(find_path, digit, tmp_path):
+    out = tmp_path / "p.json"
+    result = find_path(digit, "--top-k", 2, "--output", "logit", "--target", 4, "--preset", "paper", "--n-steps", 5,
+                       "--device", "cpu", "--batch-size", 3, "--quiet", "--out", out)  # fmt: skip
+    assert result == (0, "", "")
+    paths = nph.NeuronPaths.load(out)
+    model, _, _ = nph.demo.load()
+    images, _ = nph.load_images(digit, model)
+    again = nph.find_path(model, images, 4, top_k=2, output="logit", preset="paper", n_steps=5)
+    assert torch.equal(paths.neurons, again.neurons)
+    assert paths.settings["quadrature"] == "riemann_left"
+    assert paths.target.tolist() == [4]
+
+
+def test_a_folder_skips_and_counts_what_it_cannot_read(find_path, digit, tmp_path):
+    (digit.parent / "broken.png").write_bytes(digit.read_bytes()[:60])
+    (digit.parent / "notes.txt").write_text("no image, and not named like one")
+    result = find_path(digit.parent)
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("skipped: ")
+    assert "broken.png" in result.err
+    assert "1 images, 1 skipped" in result.out
+    digit.unlink()
+    refused_after_skip = find_path(digit.parent)
+    assert refused_after_skip.code == 2
+    assert "none of the 1 images could be read" in refused_after_skip.err
+
+
+def unreadable(kind: str, folder: Path, digit: Path) -> Path:
+    path = folder / f"{kind}.png"
+    if kind == "zero-byte":
+        path.touch()
+    elif kind == "text":
+        path.write_text("I am no picture")
+    elif kind == "truncated":
+        Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif kind == "damaged":
+        data = bytearray(digit.read_bytes())
+        data[20:60] = bytes(40)
+        path.write_bytes(data)
+    elif kind == "bomb":
+        Image.new("1", (20000, 10000)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "doesn't exist"),
+        ("zero-byte", "is empty"),
+        ("text", "damaged or no image"),
+        ("truncated", "damaged or no image"),
+        ("damaged", "damaged or no image"),
+        ("bomb", "too large"),
+    ],
+)
+def test_an_unreadable_image_is_refused(find_path, digit, tmp_path, kind, words):
+    path = unreadable(kind, tmp_path, digit)
+    refused(find_path(path, "--out", tmp_path / "p.json"), str(path), words)
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(find_path(tmp_path / "empty"), "empty holds no images")
+    refused(find_path(digit, "--model", "vit_tiny_patch16"), "vit_tiny_patch16", "near names", TINY)
+    refused(find_path(digit, "--model", "resnet18", "--no-pretrained"), "ResNet", "no vision transformer")
+    refused(find_path("--model", TINY, "--no-pretrained"), "no images were named")
+    refused(find_path(digit, "--target", 10), "target 10 is out of range; expected 0 to 9")
+    refused(find_path(digit, "--target", "-1"), "target -1 is out of range")
+    refused(find_path(digit, "--target", "seven"), "--target")
+    refused(find_path(digit, "--n-steps", 0), "n_steps is 0", "from 1 to 1000")
+    refused(find_path(digit, "--quadrature", "simpson"), "simpson", "gausslegendre")
+    refused(find_path(digit, "--top-k", 0), "top_k is 0", "from 1 to 256")
+    refused(find_path(digit, "--top-k", 257), "top_k is 257")
+    refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
+    refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
+    refused(find_path(digit, "--method", "magic"), "magic", "joint")
+    refused(find_path(digit, "--batch-size", 0), "--batch-size")
+    refused(find_path(digit, "--device", "tpu9"), "tpu9", "cpu")
+    refused(find_path(digit, "--nonsense"), "--nonsense")
+    if not torch.cuda.is_available():
+        refused(find_path(digit, "--device", "cuda"), "'cuda' isn't there")
+
+
+def test_outputs_are_checked_before_any_work_and_kept(find_path, digit, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "load_model", lambda *_: pytest.fail("work was begun"))
+    kept = tmp_path / "kept.json"
+    kept.write_text("precious")
+    refused(find_path(digit, "--out", kept), "kept.json exists already", "--overwrite")
+    assert kept.read_text() == "precious"
+    refused(find_path(digit, "--out", tmp_path / "no" / "p.json"), "there is no folder")
+    refused(find_path(digit, "--out", tmp_path), "is a folder")
+    refused(find_path(digit, "--plot", tmp_path / "p.docx"), "no kind of picture")
+    refused(find_path(digit, "--out", kept, "--plot", kept, "--overwrite"), "two outputs")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(find_path, digit):
+    result = find_path(digit, "--quiet", "--out", "/proc/p.json")
+    refused(result, "/proc/p.json can't be written")
+
+
+def test_checkpoints_that_do_not_fit_are_refused(find_path, digit, tmp_path):
+    weights = timm.create_model(TINY, num_classes=5).state_dict()
+    odd = {"stem.weight" if k == "cls_token" else k: v for k, v in weights.items()}
+    save_file(odd, tmp_path / "odd.safetensors")
+    (tmp_path / "noise.pth").write_bytes(b"no weights at all")
+    torch.save({"state_dict": Path("a pickle of an object")}, tmp_path / "unsafe.pth")
+    weights["blocks.3.mlp.fc1.bias"][7] = torch.nan
+    save_file(weights, tmp_path / "nan.safetensors")
+    call = (digit, "--model", TINY, "--checkpoint")
+    refused(find_path(*call, tmp_path / "none.pth"), "none.pth doesn't exist")
+    refused(find_path(*call, tmp_path / "odd.safetensors"), "cls_token is missing", "stem.weight is not the model's")
+    refused(find_path(*call, tmp_path / "noise.pth"), "noise.pth can't be read")
+    refused(find_path(*call, tmp_path / "unsafe.pth"), "unsafe.pth can't be read", "weights_only=True")
+    refused(find_path(*call, tmp_path / "nan.safetensors"), "blocks.3.mlp.fc1.bias holds NaN")
+    refused(find_path(digit, "--checkpoint", tmp_path / "odd.safetensors"), "--model")
+
+
+def test_without_a_network_it_says_what_to_pass_instead(find_path, digit, monkeypatch):
+    def unreachable(*_args: object, pretrained: bool = False, **_kwargs: object) -> torch.nn.Module:
+        if pretrained:
+            raise ConnectionError("no route to host")
+        return nph.demo.create_model()
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    refused(find_path(digit, "--model", TINY), "no route to host", "--checkpoint FILE", "--no-pretrained")
+
+
+def test_interrupting_leaves_no_half_file(find_path, digit, tmp_path, monkeypatch):
+    def interrupt(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for moment in ("find", "plot_path"):  # in the middle of the work, and between the outputs
+        monkeypatch.setattr(cli, moment, interrupt)
+        result = find_path(digit, "--quiet", "--plot", folder / "p.png")
+        assert result.code == 130
+        assert result.err.count("\n") == 1
+        assert not list(folder.iterdir())
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "argv", ["find-path"])
+
+
+def test_help_names_every_option(find_path):
+    result = find_path("--help")
+    assert result.code == 0
+    for option in ("model", "checkpoint", "target", "preset", "n-steps", "quadrature", "top-k", "output", "device"):
+        assert f"--{option}" in result.out
+
+
+def test_saved_file_is_plain_json(find_path, digit, tmp_path):
+    find_path(digit, "--quiet", "--out", tmp_path / "p.json")
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert document["version"] == 1
+    assert document["paths"][0]["name"] == str(digit)
