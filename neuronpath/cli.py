@@ -34,6 +34,9 @@ def find_path(
     ] = None,
     target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
     method: Annotated[str, typer.Option(help="How to locate the path.")] = "joint",
+    objective: Annotated[str, typer.Option(help="What joint maximises: the joint score, or complete.")] = "joint",
+    effort: Annotated[str, typer.Option(help="standard or thorough.")] = "standard",
+    locate: Annotated[str | None, typer.Option(help="'progressive': block by block, not refined.")] = None,
     preset: Annotated[str | None, typer.Option(help="'paper': the published algorithm to the letter.")] = None,
     top_k: Annotated[int, typer.Option(help="Neurons a block.")] = 1,
     output: Annotated[str, typer.Option(help="What is explained: prob or logit.")] = "prob",
@@ -41,6 +44,7 @@ def find_path(
         str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: gausslegendre]")
     ] = None,
     n_steps: Annotated[int | None, typer.Option(help="Quadrature nodes. [default: as many as needed]")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images read at a time.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the paths here, as JSON.")] = None,
@@ -76,8 +80,9 @@ def find_path(
         for pixels, names in source:
             first = pixels[:1] if first is None else first
             paths = find(
-                vit, pixels, target, method=method, preset=preset, top_k=top_k, output=output, quadrature=quadrature,
-                n_steps=n_steps, names=names, progress=bar,
+                vit, pixels, target, method=method, objective=objective, effort=effort, locate=locate, preset=preset,
+                top_k=top_k, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, names=names,
+                progress=bar,
             )  # fmt: skip
             parts.append(paths)
     for reason in skipped:

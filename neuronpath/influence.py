@@ -10,8 +10,9 @@ G the mean of g over alpha in [0, 1], by quadrature. Then
 - delta                   = sum_l attribution - (F(1) - F(0)), the error of the quadrature
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 from .errors import InputError
 from .hooks import at_rest
 from .quadrature import nodes_and_weights
-from .runs import CleanRun, clean_runs
-from .vit import ViT, view
+from .runs import CleanRun, clean_runs, widest
+from .vit import view
 
 TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
 FLOOR = 1e-6
-ADAPTIVE_STEPS = (3, 6, 12, 24, 48)  # Gauss-Legendre nodes tried in turn until delta is within tolerance
+ADAPTIVE_STEPS = {
+    "gausslegendre": (2, 4, 8, 16, 32),
+    "gaussradau": (2, 3, 5, 9, 17, 33),
+}  # tried in turn until delta is
 FIXED_STEPS = 50  # of the other rules, as in captum
 
 
@@ -33,8 +37,9 @@ FIXED_STEPS = 50  # of the other rules, as in captum
 class Influence:
     """What the given neurons do jointly, for B images, L blocks and K neurons a block; float32 on the CPU.
 
-    score (B,): the joint attribution score. attribution (B, L, K): the complete attribution of every neuron. output_change (B,):
-    F(1) - F(0). delta (B,): what the attributions sum to, less output_change. n_steps (B,): quadrature nodes used.
+    score (B,): the joint attribution score. attribution (B, L, K): the complete attribution of every neuron.
+    output_change (B,): F(1) - F(0). delta (B,): what the attributions sum to, less output_change. n_steps (B,): quadrature
+    nodes used.
     """
 
     score: Tensor
@@ -59,9 +64,12 @@ class Quadrature:
     @property
     def attempts(self) -> Sequence[int]:
         """Numbers of nodes to try in turn."""
-        if self.n_steps is not None:
-            return (self.n_steps,)
-        return ADAPTIVE_STEPS if self.method == "gausslegendre" else (FIXED_STEPS,)
+        return ADAPTIVE_STEPS.get(self.method, (FIXED_STEPS,)) if self.n_steps is None else (self.n_steps,)
+
+    @property
+    def fewest(self) -> int:
+        """The number of nodes to search with."""
+        return self.attempts[0]
 
 
 @dataclass(frozen=True)
@@ -73,15 +81,9 @@ class Grid:
     weight: Tensor  # (R,)
 
     @classmethod
-    def of(cls, images: Tensor, method: str, n_steps: int) -> "Grid":
-        alpha, weight = (
-            torch.from_numpy(v).to(images.device).repeat(len(images)) for v in nodes_and_weights(method, n_steps)
-        )
-        return cls(images.repeat_interleave(n_steps), alpha, weight)
-
-    def pieces(self, size: int) -> Iterator[slice]:
-        for start in range(0, len(self.image), size):
-            yield slice(start, start + size)
+    def of(cls, images: Tensor, alphas: np.ndarray, weights: np.ndarray) -> "Grid":
+        alpha, weight = (torch.as_tensor(values).to(images.device).repeat(len(images)) for values in (alphas, weights))
+        return cls(images.repeat_interleave(len(alphas)), alpha, weight)
 
 
 def at_neurons(values: Tensor, neurons: Tensor) -> Tensor:
@@ -89,72 +91,98 @@ def at_neurons(values: Tensor, neurons: Tensor) -> Tensor:
     return values.gather(2, neurons[:, None].expand(-1, values.shape[1], -1))
 
 
-def scaled(values: Tensor, neurons: Tensor, alpha: Tensor) -> Tensor:
-    """Values (R, T, M) with the neurons (R, K) multiplied by alpha (R,)."""
+def on_path(values: Sequence[Tensor], path: Tensor) -> Tensor:
+    """Of values, a block (B, T, M), those of the path (B, L, K): (B, L, T, K)."""
+    return torch.stack([at_neurons(v, path[:, block]) for block, v in enumerate(values)], 1)
+
+
+def scaled(values: Tensor, neurons: Tensor, alpha: Tensor | float) -> Tensor:
+    """Values (R, T, M) with the neurons (R, K) multiplied by alpha, one number or (R,)."""
     index = neurons[:, None].expand(-1, values.shape[1], -1)
-    return values.scatter(2, index, values.gather(2, index) * alpha[:, None, None].to(values.dtype))
+    factor = alpha[:, None, None].to(values.dtype) if isinstance(alpha, Tensor) else alpha
+    return values.scatter(2, index, values.gather(2, index) * factor)
 
 
-def widest(values: Tensor) -> torch.dtype:
-    """The dtype to accumulate in: float32, or float64 for float64."""
-    return torch.promote_types(values.dtype, torch.float32)
-
-
-def path_hidden(run: CleanRun, neurons: Tensor, images: Tensor, alpha: Tensor) -> list[Tensor]:
-    """The neurons' values in the frozen run at alpha (R,), one (R, T, M) for each block that ``neurons`` (B, L', K) names."""
-    return [scaled(run.hidden[block][images], neurons[images, block], alpha) for block in range(neurons.shape[1])]
+def path_hidden(run: CleanRun, path: Tensor, images: Tensor, alpha: Tensor | float) -> list[Tensor]:
+    """The neurons' values in the frozen run at alpha, one (R, T, M) for each block that ``path`` (B, L', K) names."""
+    return [scaled(run.hidden[block][images], path[images, block], alpha) for block in range(path.shape[1])]
 
 
 def mean_gradients(
-    run: CleanRun, neurons: Tensor, images: Tensor, method: str, n_steps: int, at_once: int
+    run: CleanRun, path: Tensor, method: str, n_steps: int, images: Tensor | None = None
 ) -> list[Tensor]:
-    """G of every neuron while the path ``neurons`` (B, L, K) scales: a block (b, T, M), for the b images named.
+    """G of every neuron while ``path`` (B, L, K) scales: a block (b, T, M), for all images or the b named.
 
-    One forward and one backward a piece of ``at_once`` rows, whatever the number of blocks and candidates.
+    One forward and one backward an image and node, whatever the number of blocks and candidates. A node at alpha = 1 costs
+    nothing once the clean run's gradients are known.
     """
-    total = [torch.zeros_like(values[images], dtype=widest(values)) for values in run.hidden]
-    grid = Grid.of(images, method, n_steps)
-    slots = torch.arange(len(images), device=images.device).repeat_interleave(n_steps)
-    for piece in grid.pieces(at_once):
+    images = run.images if images is None else images
+    alphas, weights = nodes_and_weights(method, n_steps)
+    at_one = alphas == 1
+    if at_one.any():
+        total = [gradient[images] * weights[at_one].item() for gradient in run.gradients]
+    else:
+        total = [torch.zeros_like(values[images], dtype=widest(values)) for values in run.hidden]
+    grid = Grid.of(images, alphas[~at_one], weights[~at_one])
+    slots = Grid.of(torch.arange(len(images), device=images.device), alphas[~at_one], weights[~at_one]).image
+
+    def work(piece: slice) -> None:
         rows = grid.image[piece]
-        hidden = [values.requires_grad_() for values in path_hidden(run, neurons, rows, grid.alpha[piece])]
-        with torch.enable_grad():
-            gradients = torch.autograd.grad(run.frozen(rows, hidden).sum(), hidden)
+        gradients = run.frozen_gradients(rows, path_hidden(run, path, rows, grid.alpha[piece]))
         for sums, gradient in zip(total, gradients, strict=True):
             sums.index_add_(0, slots[piece], gradient.to(sums) * grid.weight[piece, None, None].to(sums))
+
+    run.pieces.each(len(grid.image), work)
     return total
 
 
-def outputs(run: CleanRun, neurons: Tensor, alpha: float, at_once: int) -> Tensor:
-    """F(alpha) (B,) of the frozen run."""
-    pieces = [
-        run.frozen(rows, path_hidden(run, neurons, rows, torch.full(rows.shape, alpha, device=rows.device)))
-        for rows in run.images.split(at_once)
-    ]
-    return torch.cat(pieces)
+def outputs(run: CleanRun, path: Tensor, hidden: Callable[[Tensor], Sequence]) -> Tensor:
+    """F (B,) of runs without gradients whose neurons are replaced by what ``hidden`` gives for some images."""
+    found = torch.empty_like(run.value)
+
+    def work(piece: slice) -> None:
+        found[piece] = run.replaced(run.images[piece], hidden(run.images[piece]))
+
+    run.pieces.each(len(path), work)
+    return found
 
 
-def influence_of(run: CleanRun, neurons: Tensor, quadrature: Quadrature, at_once: int) -> Influence:
-    """The joint influence of ``neurons`` (B, L, K); where the number of nodes is left to us, nodes are added to the images that
-    need them until delta is within tolerance."""
+def edited_output(run: CleanRun, path: Tensor, factor: float) -> Tensor:
+    """F (B,) when the path's neurons are really multiplied by ``factor`` on the pooled tokens and all else follows, live."""
+
+    def edits(images: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        return [partial(scaled, neurons=path[images, block], alpha=factor) for block in range(path.shape[1])]
+
+    return outputs(run, path, edits)
+
+
+def influence_of(
+    run: CleanRun, path: Tensor, quadrature: Quadrature, known: Tensor | None = None, n_known: int = 0
+) -> Influence:
+    """The joint influence of ``path`` (B, L, K).
+
+    Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance.
+    ``known`` is G on the path (B, L, T, K) with ``n_known`` nodes, where it is known already.
+    """
     images = run.images
-    change = run.measure(run.logits, images) - outputs(run, neurons, 0.0, at_once)
-    # (B, L, T, K)
-    clean = torch.stack([at_neurons(v, neurons[:, b]) for b, v in enumerate(run.hidden)], 1).to(widest(run.hidden[0]))
-    mean = torch.zeros_like(clean)
-    steps = torch.zeros_like(images)
+    change = run.value - outputs(run, path, lambda some: path_hidden(run, path, some, 0.0))
+    clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
+    mean = torch.zeros_like(clean) if known is None else known.to(clean)
+    steps = torch.full_like(images, n_known)
     todo = images
     for n_steps in quadrature.attempts:
-        gradients = mean_gradients(run, neurons, todo, quadrature.method, n_steps, at_once)
-        mean[todo] = torch.stack([at_neurons(g, neurons[todo, b]) for b, g in enumerate(gradients)], 1)
-        steps[todo] = n_steps
+        if n_steps < n_known:
+            continue
+        if n_steps > n_known:
+            gradients = mean_gradients(run, path, quadrature.method, n_steps, todo)
+            mean[todo] = on_path(gradients, path[todo])
+            steps[todo] = n_steps
         delta = (clean * mean).sum((1, 2, 3)) - change
         todo = images[delta.abs() > TOLERANCE * change.abs() + FLOOR]
         if not len(todo):
             break
-    score = (clean.sum((1, 3)) * mean.sum((1, 3))).sum(1)
     return Influence(
-        score=score.float().cpu(),
+        score=(clean.sum((1, 3)) * mean.sum((1, 3))).sum(1).float().cpu(),
         attribution=(clean * mean).sum(2).float().cpu(),
         output_change=change.float().cpu(),
         delta=delta.float().cpu(),
@@ -192,11 +220,10 @@ def joint_influence(
     rule = Quadrature(quadrature, n_steps)
     with at_rest(model):
         index = as_neurons(neurons, len(images), vit.widths)
-        at_once = rows_at_once(vit, internal_batch_size)
         parts, start = [], 0
-        for run in clean_runs(vit, images, target, output, images_at_once(at_once, rule)):
+        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
             chosen = index[start : start + len(run.target)].to(run.target.device)
-            parts.append(influence_of(run, chosen, rule, at_once))
+            parts.append(influence_of(run, chosen, rule))
             start += len(run.target)
     return Influence(
         **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
@@ -224,17 +251,3 @@ def as_neurons(neurons: Tensor | Sequence, n_images: int, widths: Sequence[int])
         if (here.sort(1).values.diff(dim=1) == 0).any():
             raise InputError(f"block {block} names a neuron twice; expected different neurons")
     return index.long()
-
-
-def rows_at_once(vit: ViT, internal_batch_size: int | None) -> int:
-    """How many rows to run together: what was asked for, or a number that keeps a block's activations small."""
-    if internal_batch_size is None:
-        return max(1, 2**16 // max(vit.widths))
-    if isinstance(internal_batch_size, bool) or not isinstance(internal_batch_size, int) or internal_batch_size < 1:
-        raise InputError(f"internal_batch_size is {internal_batch_size!r}; expected a whole number of at least 1")
-    return internal_batch_size
-
-
-def images_at_once(rows: int, quadrature: Quadrature) -> int:
-    """How many images to hold at a time, so that their rows at the fewest nodes fill one piece."""
-    return max(1, rows // quadrature.attempts[0])

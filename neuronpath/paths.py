@@ -41,6 +41,14 @@ class NeuronPaths:
     """(B,): F(1) - F(0), what the output loses when the path's neurons go to 0 while all others are held."""
     delta: Tensor
     """(B,): the quadrature's error."""
+    n_steps: Tensor
+    """(B,), int64: the nodes of the quadrature that these figures took."""
+    removal: Tensor
+    """(B,): what the output loses when the path's neurons are really set to 0 and all else follows; measured."""
+    sweeps: Tensor
+    """(B,), int64: how often the whole path was computed anew in the search; 0 for methods that don't refine."""
+    converged: Tensor
+    """(B,), bool: whether the refinement ended because no change promised anything any more."""
     target: Tensor
     """(B,), int64: the explained class."""
     probability: Tensor
@@ -160,7 +168,7 @@ class NeuronPaths:
     def _from_document(cls, document: dict[str, Any]) -> "NeuronPaths":
         paths = document["paths"]
         tensors = {
-            name: torch.tensor([path[name] for path in paths], dtype=torch.int64 if name in _WHOLE else torch.float32)
+            name: torch.tensor([path[name] for path in paths], dtype=_KINDS.get(name, torch.float32))
             for name in _TENSORS
         }
         shape = tensors["neurons"].shape
@@ -177,7 +185,7 @@ class NeuronPaths:
 
 
 _TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
-_WHOLE = ("neurons", "target", "predicted")
+_KINDS = dict.fromkeys(("neurons", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
 _PER_NEURON = ("neurons", "activations", "attribution")
 _PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_NEURON)
 

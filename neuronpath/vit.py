@@ -4,17 +4,21 @@ A view holds the user's own model and calls the user's own modules; nothing is c
 one function with ``@register_vit`` that says how a block divides into its attention half and its MLP half.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from .errors import InputError, InputTypeError
 from .hooks import input_replaced
+
+Hidden = Tensor | Callable[[Tensor], Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class ViT:
     readout: Callable[[Tensor], Tensor]  # the last block's output (B, N, D) -> the model's output
     token: str  # "cls" or "patch": which tokens the neurons are read on
     num_prefix_tokens: int
+    n_tokens: Callable[[tuple[int, int]], int]  # the length N of the sequence for images (height, width)
 
     @property
     def widths(self) -> list[int]:
@@ -60,17 +65,19 @@ class ViT:
         """A block's input (B, N, D) to the residual stream after its attention, of the same shape."""
         return self.halves[block].attend(self.blocks[block], x)
 
-    def mlp(self, block: int, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def mlp(self, block: int, x: Tensor, hidden: Hidden = None) -> Tensor:
         """The residual stream after attention to the block's output, on any set of tokens (B, T, D).
 
-        ``hidden`` (B, T, M), where given, takes the place of the neurons' values.
+        ``hidden``, where given, takes the place of the neurons' values: a tensor (B, T, M), or a function of them.
         """
-        replaced = nullcontext() if hidden is None else input_replaced(self.neurons[block], lambda _: hidden)
-        with replaced:
+        if hidden is None:
+            return self.halves[block].mlp(self.blocks[block], x)
+        replace = hidden if callable(hidden) else lambda _: hidden
+        with input_replaced(self.neurons[block], replace):
             return self.halves[block].mlp(self.blocks[block], x)
 
-    def block(self, block: int, x: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """One block, live or with its neurons held at ``hidden`` (B, T, M) on the pooled tokens.
+    def block(self, block: int, x: Tensor, hidden: Hidden = None) -> Tensor:
+        """One block, live or with its neurons replaced by ``hidden`` on the pooled tokens.
 
         In the last block the other tokens, which nothing reads any more, stop after attention.
         """
@@ -99,6 +106,7 @@ def view(model: nn.Module) -> ViT:
     """The view on a model of a known family; raises :class:`InputTypeError` for any other."""
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"model is a {type(model).__name__}; expected a vision transformer (torch.nn.Module)")
+    model = unwrapped(model)
     for family in type(model).__mro__:
         if family in _FAMILIES:
             return _FAMILIES[family](model)
@@ -106,6 +114,17 @@ def view(model: nn.Module) -> ViT:
     raise InputTypeError(
         f"{type(model).__name__} is no vision transformer that neuronpath knows; expected one of: {known}"
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel``."""
+    while True:
+        if isinstance(model, OptimizedModule):
+            model = model._orig_mod
+        elif isinstance(model, DataParallel | DistributedDataParallel):
+            model = model.module
+        else:
+            return model
 
 
 _TIMM_BLOCKS: dict[type[nn.Module], Halves] = {
@@ -129,7 +148,8 @@ def _timm(model: Any) -> ViT:
         raise InputTypeError(f"{name} has no classes (num_classes=0); expected a model with a classification head")
     if not len(model.blocks):
         raise InputTypeError(f"{name} has no blocks; expected at least one")
-    for block in model.blocks:
+    blocks: list[Any] = [unwrapped(block) for block in model.blocks]
+    for block in blocks:
         if type(block) not in _TIMM_BLOCKS:
             raise InputTypeError(
                 f"{name} is built of {type(block).__name__}, which has no attention half followed by an MLP half; "
@@ -139,12 +159,13 @@ def _timm(model: Any) -> ViT:
         raise InputTypeError(f"{name} pools its prefix tokens with the patches; expected pool_include_prefix=False")
     return ViT(
         model=model,
-        blocks=list(model.blocks),
-        halves=[_TIMM_BLOCKS[type(block)] for block in model.blocks],
-        neurons=[block.mlp.fc2 for block in model.blocks],
+        blocks=blocks,
+        halves=[_TIMM_BLOCKS[type(block)] for block in blocks],
+        neurons=[block.mlp.fc2 for block in blocks],
         readout=lambda x: model.forward_head(model.norm(x)),
         token="cls" if model.global_pool == "token" else "patch",
         num_prefix_tokens=model.num_prefix_tokens,
+        n_tokens=lambda size: math.prod(model.patch_embed.dynamic_feat_size(size)) + model.num_prefix_tokens,
     )
 
 

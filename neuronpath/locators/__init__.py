@@ -1,7 +1,7 @@
 """The ways to find a path, in one registry, and the one door to them: :func:`find_path`."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -15,16 +15,19 @@ from tqdm.auto import tqdm as fitting_tqdm
 from ..data import class_namer
 from ..errors import InputError
 from ..hooks import at_rest
-from ..influence import Influence, Quadrature, at_neurons, images_at_once, influence_of, rows_at_once
+from ..influence import Influence, Quadrature, at_neurons, edited_output, influence_of
 from ..paths import NeuronPaths, concat
 from ..runs import CleanRun, clean_runs
 from ..vit import ViT, view
-from . import joint  # noqa: F401  (registers its method)
-from .registry import Search, list_methods, method_named, register_method
+from . import causal, joint  # noqa: F401  (they register their methods)
+from .progressive import locate_as_published, locate_progressive
+from .registry import EFFORTS, OBJECTIVES, Found, Method, Search, list_methods, method_named, register_method
 
-__all__ = ["Search", "find_path", "list_methods", "register_method"]
+__all__ = ["Found", "Search", "find_path", "list_methods", "register_method"]
 
-PAPER = {"quadrature": "riemann_left", "n_steps": 20}
+PAPER = Method(locate_as_published, "riemann_left")
+PAPER_STEPS = 20
+PROGRESSIVE = Method(locate_progressive, "gausslegendre")
 
 
 def find_path(
@@ -33,11 +36,15 @@ def find_path(
     target: int | Sequence[int] | Tensor | np.ndarray | None = None,
     *,
     method: str = "joint",
+    objective: str = "joint",
+    effort: str = "standard",
+    locate: str | None = None,
     preset: str | None = None,
     top_k: int = 1,
     output: str = "prob",
     quadrature: str | None = None,
     n_steps: int | None = None,
+    precision: str | None = None,
     internal_batch_size: int | None = None,
     names: Sequence[str] | None = None,
     progress: bool | tqdm = False,
@@ -45,19 +52,25 @@ def find_path(
     """The neuron path of every image: which neuron of each block, from input to output, carries the decision.
 
     Args:
-        model: a vision transformer of a known family (timm ``VisionTransformer``). It is used as it is and left exactly as it was;
-            in train mode it is run in eval mode and put back.
+        model: a vision transformer of a known family (timm ``VisionTransformer``), also inside ``torch.compile``,
+            ``DataParallel`` or ``DistributedDataParallel``. It is used as it is and left exactly as it was; in train mode it
+            is run in eval mode and put back.
         images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
         target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
-        method: how to locate; see :func:`list_methods`.
-        preset: "paper" is the published algorithm to the letter (whole blocks scaled, 20 left Riemann steps); None is the
-            default: candidates anchored at their clean values, Gauss-Legendre.
+        method: "joint" maximises the joint attribution score over the whole path; "causal" takes the neurons whose removal
+            the output feels most; :func:`list_methods` has them all.
+        objective: what "joint" maximises: "joint", the joint attribution score, or "complete", the complete attribution.
+        effort: of "joint": "standard" refines one start, "thorough" several, to the end.
+        locate: "progressive" has "joint" choose block by block and not refine; None is the whole path at once.
+        preset: "paper" is the published algorithm to the letter (block by block, whole blocks scaled, 20 left Riemann steps).
         top_k: neurons a block.
         output: "prob" or "logit", the output F that is explained.
-        quadrature: the rule for the integral, by captum's names; None is "gausslegendre" (or the preset's).
+        quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...) or "gaussradau"; None
+            is the method's own.
         n_steps: its nodes; None locates with few and gives the final figures as many as they need for |delta| <= 1e-3
-            of |F(1) - F(0)| (or the preset's).
-        internal_batch_size: rows (an image at a node) run at once. It bounds the memory and doesn't change the result.
+            of |F(1) - F(0)|.
+        precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.
+        internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
         names: B names for the images; None numbers them.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
@@ -72,44 +85,67 @@ def find_path(
     NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
     """
     vit = view(model)
-    locate = method_named(method)
-    if preset not in (None, "paper"):
-        raise InputError(f"preset {preset!r} is unknown; expected 'paper' or None")
-    chosen: dict[str, Any] = PAPER if preset else {"quadrature": "gausslegendre", "n_steps": None}
-    rule = Quadrature(quadrature or chosen["quadrature"], chosen["n_steps"] if n_steps is None else n_steps)
-    search = Search(rule, _top_k(top_k, vit), rows_at_once(vit, internal_batch_size), anchor=preset is None)
+    way = method_named(method)
+    one_of("objective", objective, OBJECTIVES)
+    one_of("effort", effort, EFFORTS)
+    one_of("locate", locate, (None, "progressive"))
+    one_of("preset", preset, (None, "paper"))
+    one_of("precision", precision, (None, "fp32", "bf16"))
+    if method != "joint" and (locate or preset or objective != "joint"):
+        raise InputError(
+            f"locate, preset and objective are choices of method 'joint'; expected none of them with {method!r}"
+        )
+    if (locate or preset) and objective != "joint":
+        raise InputError(
+            f"objective {objective!r} is sought over the whole path; expected neither locate nor preset with it"
+        )
+    if preset == "paper":
+        way, n_steps = PAPER, n_steps or PAPER_STEPS
+    elif locate == "progressive":
+        way = PROGRESSIVE
+    rule = Quadrature(quadrature or way.quadrature, n_steps)
+    search = Search(rule, _top_k(top_k, vit), objective, effort)
     settings = {
         "method": method,
+        "objective": objective,
+        "effort": effort,
+        "locate": locate,
         "preset": preset,
         "top_k": search.top_k,
         "output": output,
         "token": vit.token,
         "quadrature": rule.method,
         "n_steps": rule.n_steps,
-        "model": _architecture(model),
+        "precision": precision,
+        "model": _architecture(vit.model),
         "widths": vit.widths,
         "versions": {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)},
     }
     parts: list[NeuronPaths] = []
-    bar: tqdm = progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
-    with at_rest(model), nullcontext() if bar is progress else bar:
-        for run in clean_runs(vit, images, target, output, images_at_once(search.at_once, rule)):
-            neurons = locate(run, search)
-            influence = influence_of(run, neurons, rule, search.at_once)
-            parts.append(_as_paths(run, neurons, influence, settings, sum(map(len, parts))))
-            bar.update(len(neurons))
+    bar: tqdm = (
+        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
+    )
+    with at_rest(vit.model), nullcontext() if bar is progress else bar, in_precision(vit.model, precision):
+        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest, way.live):
+            found = way.locate(run, search)
+            influence = influence_of(run, found.neurons, rule, found.gradients, found.n_steps)
+            removal = run.value - edited_output(run, found.neurons, 0.0)
+            parts.append(_as_paths(run, found, influence, removal, settings, sum(map(len, parts))))
+            bar.update(len(found.neurons))
     paths = concat(parts)
     return paths if names is None else paths.renamed(names)
 
 
 def _as_paths(
-    run: CleanRun, neurons: Tensor, influence: Influence, settings: dict[str, Any], first: int
+    run: CleanRun, found: Found, influence: Influence, removal: Tensor, settings: dict[str, Any], first: int
 ) -> NeuronPaths:
     probabilities = run.logits.float().softmax(-1)
     best = probabilities.max(-1)
+    neurons = found.neurons
     values = [at_neurons(hidden, neurons[:, block]).float().mean(1) for block, hidden in enumerate(run.hidden)]
     name_of = class_namer(run.vit.model)
     classes = sorted(set(run.target.tolist() + best.indices.tolist()))
+    none = torch.zeros_like(run.target)
     return NeuronPaths(
         neurons=neurons.cpu(),
         activations=torch.stack(values, 1).cpu(),
@@ -117,6 +153,10 @@ def _as_paths(
         score=influence.score,
         output_change=influence.output_change,
         delta=influence.delta,
+        n_steps=influence.n_steps,
+        removal=removal.float().cpu(),
+        sweeps=(none if found.sweeps is None else found.sweeps).cpu(),
+        converged=(none if found.converged is None else found.converged).bool().cpu(),
         target=run.target.cpu(),
         probability=probabilities.gather(1, run.target[:, None])[:, 0].cpu(),
         predicted=best.indices.cpu(),
@@ -125,6 +165,18 @@ def _as_paths(
         settings=settings,
         class_names={label: name for label in classes if (name := name_of(label)) is not None},
     )
+
+
+def one_of(argument: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise InputError(f"{argument} {value!r} is unknown; expected one of {', '.join(map(repr, choices))}")
+
+
+def in_precision(model: nn.Module, precision: str | None) -> AbstractContextManager:
+    """bfloat16 where the model runs, if asked for."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
 
 
 def _top_k(top_k: int, vit: ViT) -> int:

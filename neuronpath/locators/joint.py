@@ -1,151 +1,197 @@
-"""Layer-progressive locating: the path that maximises the joint attribution score, chosen block by block.
+"""The path that maximises the joint attribution score (or the complete attribution), sought over all blocks at once.
 
-"Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), algorithm 1. Block by block, from input to output: let the
-neurons chosen so far scale with alpha, let later blocks run live, and choose the neuron that, joined to them, scores highest.
+The gradient of F to every neuron of every block is had from one forward and one backward. Given the mean gradients G along one
+path, the objective of any other path is known to first order; so
 
-    for block = 1 .. L:
-        for every alpha:  run to block, the path scaled;  hold block's own neurons;  run the rest live;  gradients of F
-        choose argmax_i  sum_t (W_t + w[t, i]) * (G_t + g[t, i])        W, G: sums over the path so far
+    start:   the whole path that the clean run's gradients support best
+    repeat:  G along the path                                      one forward, one backward a node
+             the whole path that G supports best, judged by its own G; kept if it is really better,
+             else only its most promising blocks are changed, half as many each time
+    until no change promises anything, or the effort is spent.
 
-Nothing is run twice: the residual stream behind every block is kept for every alpha and the next block starts from it.
+The quadrature is Gauss-Radau by default: its last node is the clean run, whose gradients serve every path, so that a path's G costs
+one node where two serve the integral.
 """
 
-import warnings
-from functools import cache
+import math
+from dataclasses import dataclass, replace
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..influence import Grid, at_neurons, path_hidden, scaled, widest
+from ..influence import Quadrature, at_neurons, mean_gradients, on_path
 from ..runs import CleanRun
-from .registry import Search, register_method
+from .progressive import progress
+from .registry import Found, Search, best_neurons, register_method, worth
 
-SEARCH_STEPS = 3  # anchored choices with 3 Gauss-Legendre nodes are those with 20
+ANGLES = 48  # directions in which the hull of attainable sums is sought, a quadrant
+NEARLY = 1e-6  # a promise of less than this share of the score is rounding
+MIDPOINT = Quadrature("gausslegendre", 1)  # precise enough for a start
+SWEEPS = {"standard": 4, "thorough": 12}  # a start
 
 
-@register_method("joint")
-def locate_progressive(run: CleanRun, search: Search) -> Tensor:
-    """The path (B, L, K) of every image.
+@register_method("joint", quadrature="gaussradau")
+def locate_joint(run: CleanRun, search: Search) -> Found:
+    """The best of one start ("standard") or of several ("thorough"), each refined.
 
-    ``search.anchor`` holds the block in search at its clean values; without it the block's whole hidden vector scales with alpha, as
-    published. A candidate's own scaling moves the gradient little; scaling all the others with it moves it a lot.
+    The clean run's gradients are small where the output is saturated. Other starts therefore take gradients where it isn't: with
+    all neurons scaled down, or those of one half of the blocks. The last one is the layer-progressive path.
     """
-    load_forward_rules()
-    top_k, at_once = search.top_k, search.at_once
-    grid = Grid.of(run.images, search.quadrature.method, search.quadrature.n_steps or SEARCH_STEPS)
-    images, alpha = grid.image, grid.alpha
-    stream = run.vit.join(run.middle, run.others)[
-        images
-    ]  # (R, N, D): behind attention on the pooled tokens, behind the block on others
-    tangent = torch.zeros_like(stream)  # what a unit change of every path neuron does to it
-    chosen = torch.empty(len(run.images), 0, top_k, dtype=torch.long, device=images.device)
-    path_value = torch.zeros_like(run.hidden[0][..., 0], dtype=widest(stream))  # W (B, T)
-
-    for block, clean in enumerate(run.hidden):
-        candidate = torch.zeros_like(clean, dtype=path_value.dtype)  # g (B, T, M)
-        path_gradient = torch.zeros_like(path_value)  # G (B, T)
-        for piece in grid.pieces(at_once):
-            rows, weight = images[piece], grid.weight[piece, None].to(path_value)
-            if block:
-                stream[piece], tangent[piece] = into_block(run, block, stream[piece], tangent[piece])
-            hidden = clean[rows] if search.anchor else clean[rows] * alpha[piece, None, None].to(clean)
-            to_block, to_hidden = gradients(run, block, stream[piece], hidden, rows)
-            candidate.index_add_(0, rows, to_hidden.to(candidate) * weight[:, None])
-            if block:
-                along = path_gradients(run, chosen, grid, piece, hidden, to_block, tangent[piece])
-                path_gradient.index_add_(0, rows, along.to(path_gradient) * weight)
-        best = choose(clean, candidate, path_value, path_gradient, top_k)
-        chosen = torch.cat([chosen, best[:, None]], 1)
-        path_value += at_neurons(clean, best).sum(2)
-        for piece in grid.pieces(at_once):
-            hidden = scaled(clean[images[piece]], best[images[piece]], alpha[piece])
-            stream[piece], tangent[piece] = out_of_block(
-                run, block, stream[piece], tangent[piece], hidden, best[images[piece]]
-            )
-    return chosen
+    best = refine(run, search, best_whole_path(run.hidden, run.gradients, search))
+    if search.effort == "thorough":
+        blocks = len(run.hidden)
+        half = blocks // 2
+        starts = [[factor] * blocks for factor in (0.75, 0.5, 0.0)]
+        starts += [[0.5] * half + [1.0] * (blocks - half), [1.0] * half + [0.5] * (blocks - half)]
+        for factors in starts:
+            start = best_whole_path(run.hidden, run.gradients_at(factors), search)
+            best = best.or_better(refine(run, search, start))
+        progressive = progress(run, search, MIDPOINT, anchor=True)
+        best = best.or_better(refine(run, search, progressive))
+        if search.quadrature.n_steps is None:  # close calls want more nodes than the search has
+            search = replace(search, quadrature=replace(search.quadrature, n_steps=search.quadrature.attempts[1]))
+            last = compute(run, search, progressive, run.images)
+            best = replace(
+                compute(run, search, best.path, run.images), converged=best.converged, sweeps=best.sweeps + 1
+            ).or_better(last)
+    return Found(best.path, best.sweeps, best.converged, on_path(best.gradients, best.path), search.quadrature.fewest)
 
 
-def choose(clean: Tensor, gradient: Tensor, path_value: Tensor, path_gradient: Tensor, top_k: int) -> Tensor:
-    """The ``top_k`` neurons (B, K) that one after the other raise the score most, each counting from then on."""
-    value, slope = path_value.clone(), path_gradient.clone()
-    free = torch.zeros_like(gradient[:, 0])
-    best: list[Tensor] = []
-    for _ in range(top_k):
-        score = ((value[..., None] + clean) * (slope[..., None] + gradient)).sum(1) + free
-        best.append(score.argmax(1))
-        free.scatter_(1, best[-1][:, None], -torch.inf)
-        value += at_neurons(clean, best[-1][:, None])[..., 0]
-        slope += at_neurons(gradient, best[-1][:, None])[..., 0]
-    return torch.stack(best, 1)
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where the refinement of B images stands."""
+
+    path: Tensor  # (B, L, K)
+    gradients: list[Tensor]  # G along it, a block (B, T, M)
+    objective: Tensor  # (B,)
+    sweeps: Tensor  # (B,)
+    converged: Tensor  # (B,)
+
+    def at(self, images: Tensor) -> "State":
+        return State(
+            self.path[images],
+            [gradient[images] for gradient in self.gradients],
+            self.objective[images],
+            self.sweeps[images],
+            self.converged[images],
+        )
+
+    def or_better(self, other: "State") -> "State":
+        """For each image the better of the two; their sweeps add up."""
+        better = other.objective > self.objective * (1 + NEARLY * self.objective.sign())
+
+        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(better.view(-1, *[1] * (mine.ndim - 1)), theirs, mine)
+
+        return State(
+            pick(self.path, other.path),
+            [pick(mine, theirs) for mine, theirs in zip(self.gradients, other.gradients, strict=True)],
+            pick(self.objective, other.objective),
+            self.sweeps + other.sweeps,
+            pick(self.converged, other.converged),
+        )
 
 
-def gradients(run: CleanRun, block: int, stream: Tensor, hidden: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """F's gradient to the block's output (R, N, D) and to its neurons (R, T, M), its neurons held, later blocks live."""
-    pooled, others = run.vit.split(stream)
-    hidden = hidden.detach().requires_grad_()
-    with torch.enable_grad():
-        out = run.vit.mlp(block, pooled, hidden)
-        x = run.vit.join(out.detach(), others).requires_grad_()
-        (to_x,) = torch.autograd.grad(run.finish(x, block + 1, images).sum(), x)
-        (to_hidden,) = torch.autograd.grad(out, hidden, run.vit.split(to_x)[0])
-    return to_x, to_hidden
+def compute(run: CleanRun, search: Search, path: Tensor, images: Tensor) -> State:
+    """The state of ``path`` (b, L, K) for the b images named."""
+    everywhere = torch.zeros(len(run.images), *path.shape[1:], dtype=path.dtype, device=path.device)
+    everywhere[images] = path
+    gradients = mean_gradients(run, everywhere, search.quadrature.method, search.quadrature.fewest, images)
+    clean = [values[images] for values in run.hidden]
+    objective = worth(on_path(clean, path), on_path(gradients, path), search.objective)
+    return State(path, gradients, objective, torch.ones_like(images), torch.zeros_like(images, dtype=torch.bool))
 
 
-def path_gradients(
-    run: CleanRun, path: Tensor, grid: Grid, piece: slice, hidden: Tensor, to_block: Tensor, tangent: Tensor
-) -> Tensor:
-    """The gradients of the path's earlier neurons, summed over them: (R, T).
+def refine(run: CleanRun, search: Search, path: Tensor) -> State:
+    """Better paths from ``path`` (B, L, K) on, until no change promises anything or the effort is spent."""
+    state = compute(run, search, path, run.images)
+    blocks = path.shape[1]
+    allowed = torch.full((len(path),), blocks, device=path.device)  # how many blocks may change at once
+    active = run.images
+    for _ in range(SWEEPS[search.effort]):
+        now = state.at(active)
+        clean = [values[active] for values in run.hidden]
+        promised = propose(clean, now, search, allowed[active])
+        promising = (promised != now.path).any(2).any(1)
+        state.converged[active[~promising]] = True
+        active, promised, now = active[promising], promised[promising], now.at(promising)
+        if not len(active):
+            break
+        new = now.or_better(compute(run, search, promised, active))
+        raised = (new.path != now.path).any(2).any(1)
+        # a single change that didn't hold what it promised: the promise was within the error of the first order
+        state.converged[active[~raised & (allowed[active] == 1)]] = True
+        state.path[active], state.objective[active], state.sweeps[active] = new.path, new.objective, new.sweeps
+        for kept, gradient in zip(state.gradients, new.gradients, strict=True):
+            kept[active] = gradient
+        changes = (promised != now.path).any(2).sum(1)
+        allowed[active] = torch.where(raised, allowed[active], (changes // 2).clamp(min=1))
+        active = active[~state.converged[active]]
+        if not len(active):
+            break
+    return state
 
-    For one pooled token that is the gradient to the block's output along the tangent of all those neurons; for several tokens,
-    which the score keeps apart, a backward through the blocks that they have passed, whose MLPs are held on most tokens.
+
+def propose(clean: list[Tensor], state: State, search: Search, allowed: Tensor) -> Tensor:
+    """The path (b, L, K) that the state's G promises most of, at most ``allowed`` (b,) blocks changed; else the same path."""
+    gradients, blocks = state.gradients, state.path.shape[1]
+
+    def objective(path: Tensor) -> Tensor:
+        return worth(on_path(clean, path), on_path(gradients, path), search.objective)
+
+    # what every block promises if it alone changes, and which blocks promise most
+    now = objective(state.path)
+    alone = torch.stack(
+        [objective(with_block(clean, gradients, state.path, block, search)) - now for block in range(blocks)], 1
+    )
+    alone = alone.masked_fill(alone <= NEARLY * now.abs()[:, None], -torch.inf)
+    rank = alone.argsort(1, descending=True).argsort(1)
+    may = (rank < allowed[:, None]) & (alone > -torch.inf)
+    path = state.path
+    for block in range(blocks):
+        changed = with_block(clean, gradients, path, block, search)
+        better = may[:, block] & (objective(changed) > objective(path))
+        path = torch.where(better[:, None, None], changed, path)
+    whole = best_whole_path(clean, gradients, search)
+    jump = (allowed == blocks) & (objective(whole) > objective(path) + NEARLY * now.abs())
+    return torch.where(jump[:, None, None], whole, path)
+
+
+def with_block(clean: list[Tensor], gradients: list[Tensor], path: Tensor, block: int, search: Search) -> Tensor:
+    """The path with the neurons of one block chosen anew, as best they join the others."""
+    others = [b for b in range(path.shape[1]) if b != block]
+    value, slope = (
+        torch.stack([at_neurons(v[b], path[:, b]).sum(2) for b in others]).sum(0)
+        if others
+        else torch.zeros_like(v[block][..., 0])
+        for v in (clean, gradients)
+    )
+    changed = path.clone()
+    changed[:, block] = best_neurons(
+        clean[block], gradients[block], value.to(gradients[block]), slope, search.top_k, search.objective
+    )
+    return changed
+
+
+def best_whole_path(clean: list[Tensor], gradients: list[Tensor], search: Search) -> Tensor:
+    """The path (b, L, K) that maximises the objective if the gradients, a block (b, T, M), were the same along every path.
+
+    For one pooled token the score is a product of two sums over blocks, of gradients and of values. Its maximum is on the hull of
+    attainable pairs of sums, where for some weighing of the two every block chooses by itself; all weighings are tried, for both
+    sums positive and for both negative. For several tokens, and for the complete attribution, every block chooses by itself the
+    largest product; :func:`propose` goes on from there.
     """
-    if hidden.shape[1] == 1:
-        return (to_block * tangent).sum((1, 2))[:, None]
-    rows, block = grid.image[piece], path.shape[1]
-    held = [values.requires_grad_() for values in path_hidden(run, path, rows, grid.alpha[piece])]
-    with torch.enable_grad():
-        x = run.enter(rows, held[0])
-        for earlier in range(1, block):
-            x = run.vit.block(earlier, x, held[earlier])
-        x = run.vit.block(block, x, hidden)
-        found = torch.autograd.grad(x, held, to_block)
-    return sum(at_neurons(g, path[rows, b]).sum(2) for b, g in enumerate(found))  # type: ignore[return-value]
-
-
-def into_block(run: CleanRun, block: int, stream: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-    """A block's input to the stream behind attention on the pooled tokens, behind the block on the others; and its tangent."""
-    if run.hidden[0].shape[1] > 1:
-        pooled, others = run.vit.split(run.vit.attend(block, stream))
-        return run.vit.join(pooled, run.vit.mlp(block, others)), tangent
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward-mode rule
-        pooled, others = run.vit.split(run.vit.attend(block, forward_ad.make_dual(stream, tangent)))
-        return unpack(run.vit.join(pooled, run.vit.mlp(block, others)))
-
-
-def out_of_block(
-    run: CleanRun, block: int, stream: Tensor, tangent: Tensor, hidden: Tensor, best: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The pooled tokens through the block's MLP, its neurons held at ``hidden``; the tangent gains that of the neurons ``best``."""
-    pooled, others = run.vit.split(stream)
-    if hidden.shape[1] > 1:
-        return run.vit.join(run.vit.mlp(block, pooled, hidden), others), tangent
-    along, along_others = run.vit.split(tangent)
-    unit = torch.zeros_like(hidden).scatter_(2, best[:, None], 1.0)
-    with forward_ad.dual_level():
-        out, along = unpack(run.vit.mlp(block, forward_ad.make_dual(pooled, along), forward_ad.make_dual(hidden, unit)))
-    return run.vit.join(out, others), run.vit.join(along, along_others)
-
-
-@cache
-def load_forward_rules() -> None:
-    """Have torch load its forward-mode rules now: they are deprecated torch.jit scripts, of which the user needn't be warned."""
-    with warnings.catch_warnings(), forward_ad.dual_level():
-        warnings.simplefilter("ignore")
-        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
-
-
-def unpack(dual: Tensor) -> tuple[Tensor, Tensor]:
-    value, tangent = forward_ad.unpack_dual(dual)
-    return value, torch.zeros_like(value) if tangent is None else tangent
+    if search.objective == "complete" or clean[0].shape[1] > 1:
+        pairs = zip(clean, gradients, strict=True)
+        return torch.stack([(c * g).sum(1).topk(search.top_k).indices for c, g in pairs], 1)
+    angle = torch.linspace(0, math.pi / 2, ANGLES, device=clean[0].device, dtype=gradients[0].dtype)
+    angle = torch.cat([angle, angle + math.pi])
+    scale_value, scale_slope = (torch.stack([v[:, 0].abs().amax(1) for v in vs]).sum(0) for vs in (clean, gradients))
+    chosen = []
+    for c, g in zip(clean, gradients, strict=True):
+        value, slope = c[:, 0] / scale_value[:, None], g[:, 0] / scale_slope[:, None]
+        weighed = angle.cos()[:, None, None] * slope + angle.sin()[:, None, None] * value  # (A, b, M)
+        chosen.append(weighed.topk(search.top_k, 2).indices)
+    paths = torch.stack(chosen, 2)  # (A, b, L, K)
+    scores = torch.stack([worth(on_path(clean, p), on_path(gradients, p), "joint") for p in paths])
+    return paths.gather(0, scores.argmax(0)[None, :, None, None].expand(1, *paths.shape[1:]))[0]
