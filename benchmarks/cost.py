@@ -8,12 +8,23 @@ implementation of the published algorithm (tests/textbook.py), run with 1 of its
 
 import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from common import forward_backward, multiples, options, random_images, random_model, report
+from torch import Tensor, nn
+
 import neuronpath as nph
+from neuronpath.hooks import at_rest
+from neuronpath.influence import edited_output
+from neuronpath.locators import Search
+from neuronpath.locators.causal import locate_causal
+from neuronpath.runs import clean_runs
+from neuronpath.vit import view
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from common import forward_backward, multiples, options, random_images, random_model, report
+import textbook
 
 MODELS = ["vit_small_patch16_224:2", "vit_small_patch16_224:8", "vit_base_patch16_224:4", "vit_large_patch32_224:2"]
 METHODS = {
@@ -25,10 +36,30 @@ METHODS = {
 }
 
 
+EVERY = [*METHODS, "causal, path and check", "textbook"]
+
+
+def causal_path_and_check(model: nn.Module, images: Tensor) -> None:
+    """The causal path and what its removal really takes, without score, attribution and delta."""
+    with at_rest(model):
+        for run in clean_runs(view(model), images, None, "prob", live=True):
+            edited_output(run, locate_causal(run, Search()).neurons, 0.0)
+
+
+def work_of(method: str, model: nn.Module, images: Tensor) -> tuple[Callable[[], object], int]:
+    """What to time, and by how much to multiply its time."""
+    if method == "textbook":
+        target = model(images).argmax(1)
+        return lambda: textbook.paper_path(model, images, target, n_steps=1), 20
+    if method == "causal, path and check":
+        return lambda: causal_path_and_check(model, images), 1
+    return lambda: nph.find_path(model, images, **METHODS[method]), 1
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, help="timm name:number of images")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS, "textbook"])
+    parser.add_argument("--methods", nargs="+", default=EVERY, choices=EVERY)
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
     rows = []
@@ -37,19 +68,9 @@ def main() -> None:
         model = random_model(name, chosen.device)
         images = random_images(model, int(number))
         for method in chosen.methods:
-            if method == "textbook":
-                import textbook
-
-                target = model(images).argmax(1)
-                scale, work = 20, lambda m=model, x=images, t=target: textbook.paper_path(m, x, t, n_steps=1)
-            else:
-                scale, work = 1, lambda m=model, x=images, k=METHODS[method]: nph.find_path(m, x, **k)
-            found = [
-                m * scale
-                for m in multiples(
-                    lambda m=model, x=images: forward_backward(m, x), work, chosen.repeats, chosen.device
-                )
-            ]
+            work, times = work_of(method, model, images)
+            unit = partial(forward_backward, model, images)
+            found = [times * multiple for multiple in multiples(unit, work, chosen.repeats, chosen.device)]
             rows.append({"model": name, "images": int(number), "method": method, "F+B": statistics.median(found),
                          "least": min(found), "most": max(found), "repeats": chosen.repeats})  # fmt: skip
             print(rows[-1], file=sys.stderr)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .errors import InputError
 from .hooks import at_rest
 from .quadrature import nodes_and_weights
-from .runs import CleanRun, clean_runs, widest
+from .runs import CleanRun, check_images, clean_runs, widest
 from .vit import view
 
 TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
@@ -217,8 +217,9 @@ def joint_influence(
         InputError: (a ValueError) for an argument that can't be used, in one line.
     """
     vit = view(model)
+    check_images(images)
     rule = Quadrature(quadrature, n_steps)
-    with at_rest(model):
+    with at_rest(vit.model):
         index = as_neurons(neurons, len(images), vit.widths)
         parts, start = [], 0
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):

@@ -102,8 +102,7 @@ class NeuronPaths:
 
     def renamed(self, names: Sequence[str]) -> "NeuronPaths":
         """The same paths with other names of the images."""
-        if isinstance(names, str) or len(names) != len(self):
-            raise InputError(f"names holds {len(names)} names for {len(self)} images; expected one an image")
+        check_names(names, len(self))
         return replace(self, names=tuple(map(str, names)))
 
     def to_frame(self) -> pd.DataFrame:
@@ -182,6 +181,11 @@ class NeuronPaths:
             settings=dict(document["settings"]),
             class_names={int(label): str(name) for label, name in document["class_names"].items()},
         )
+
+
+def check_names(names: Sequence[str], n_images: int) -> None:
+    if isinstance(names, str) or len(names) != n_images:
+        raise InputError(f"names holds {len(names)} names for {n_images} images; expected one an image")
 
 
 _TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)

@@ -191,11 +191,10 @@ def clean_runs(
     n_nodes: int = 1,
     live: bool = False,
 ) -> Iterator[CleanRun]:
-    """The clean runs of consecutive chunks of the images, moved to the model's device and dtype.
+    """The clean runs of consecutive chunks of the images (see :func:`check_images`), moved to the model's device and dtype.
 
     A chunk has as many images as make one piece with ``n_nodes`` rows an image.
     """
-    check_images(images)
     if output not in OUTPUTS:
         raise InputError(f"output is {output!r}; expected one of {', '.join(OUTPUTS)}")
     classes = as_target(target, len(images))

@@ -126,6 +126,23 @@ def test_options_reach_the_search(find_path, digit, tmp_path):
     assert paths.target.tolist() == [4]
 
 
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        (("--method", "causal"), {"method": "causal"}),
+        (("--objective", "complete", "--effort", "thorough"), {"objective": "complete", "effort": "thorough"}),
+        (("--locate", "progressive"), {"locate": "progressive"}),
+        (("--precision", "bf16"), {"precision": "bf16"}),
+    ],
+)
+def test_methods_reach_the_search(find_path, digit, tmp_path, words, call):
+    assert find_path(digit, "--quiet", "--out", tmp_path / "p.json", *words) == (0, "", "")
+    model, _, _ = nph.demo.load()
+    images, _ = nph.load_images(digit, model)
+    again = nph.find_path(model, images, names=[str(digit)], **call)
+    assert nph.NeuronPaths.load(tmp_path / "p.json") == again
+
+
 def test_a_folder_skips_and_counts_what_it_cannot_read(find_path, digit, tmp_path):
     (digit.parent / "broken.png").write_bytes(digit.read_bytes()[:60])
     (digit.parent / "notes.txt").write_text("no image, and not named like one")
@@ -191,7 +208,9 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--top-k", 257), "top_k is 257")
     refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
     refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
-    refused(find_path(digit, "--method", "magic"), "magic", "joint")
+    refused(find_path(digit, "--method", "magic"), "magic", "causal, joint")
+    refused(find_path(digit, "--method", "causal", "--preset", "paper"), "choices of method 'joint'")
+    refused(find_path(digit, "--effort", "heroic"), "heroic", "thorough")
     refused(find_path(digit, "--batch-size", 0), "--batch-size")
     refused(find_path(digit, "--device", "tpu9"), "tpu9", "cpu")
     refused(find_path(digit, "--nonsense"), "--nonsense")

@@ -16,8 +16,8 @@ from ..data import class_namer
 from ..errors import InputError
 from ..hooks import at_rest
 from ..influence import Influence, Quadrature, at_neurons, edited_output, influence_of
-from ..paths import NeuronPaths, concat
-from ..runs import CleanRun, clean_runs
+from ..paths import NeuronPaths, check_names, concat
+from ..runs import CleanRun, check_images, clean_runs
 from ..vit import ViT, view
 from . import causal, joint  # noqa: F401  (they register their methods)
 from .progressive import locate_as_published, locate_progressive
@@ -86,6 +86,9 @@ def find_path(
     """
     vit = view(model)
     way = method_named(method)
+    check_images(images)
+    if names is not None:
+        check_names(names, len(images))
     one_of("objective", objective, OBJECTIVES)
     one_of("effort", effort, EFFORTS)
     one_of("locate", locate, (None, "progressive"))

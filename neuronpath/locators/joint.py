@@ -135,42 +135,46 @@ def refine(run: CleanRun, search: Search, path: Tensor) -> State:
 def propose(clean: list[Tensor], state: State, search: Search, allowed: Tensor) -> Tensor:
     """The path (b, L, K) that the state's G promises most of, at most ``allowed`` (b,) blocks changed; else the same path."""
     gradients, blocks = state.gradients, state.path.shape[1]
-
-    def objective(path: Tensor) -> Tensor:
-        return worth(on_path(clean, path), on_path(gradients, path), search.objective)
+    value = on_path(clean, state.path).to(gradients[0])  # (b, L, T, K)
+    slope = on_path(gradients, state.path)
+    now = worth(value, slope, search.objective)
+    enough = NEARLY * now.abs()
 
     # what every block promises if it alone changes, and which blocks promise most
-    now = objective(state.path)
-    alone = torch.stack(
-        [objective(with_block(clean, gradients, state.path, block, search)) - now for block in range(blocks)], 1
-    )
-    alone = alone.masked_fill(alone <= NEARLY * now.abs()[:, None], -torch.inf)
-    rank = alone.argsort(1, descending=True).argsort(1)
-    may = (rank < allowed[:, None]) & (alone > -torch.inf)
-    path = state.path
+    alone = [rechosen(clean, gradients, value, slope, block, search) for block in range(blocks)]
+    promise = torch.stack([worth(v, s, search.objective) for _, v, s in alone], 1) - now[:, None]
+    rank = promise.argsort(1, descending=True).argsort(1)
+    may = (rank < allowed[:, None]) & (promise > enough[:, None])
+
+    path, best = state.path.clone(), now
     for block in range(blocks):
-        changed = with_block(clean, gradients, path, block, search)
-        better = may[:, block] & (objective(changed) > objective(path))
-        path = torch.where(better[:, None, None], changed, path)
+        neurons, new_value, new_slope = rechosen(clean, gradients, value, slope, block, search)
+        objective = worth(new_value, new_slope, search.objective)
+        better = may[:, block] & (objective > best)
+        path[:, block] = torch.where(better[:, None], neurons, path[:, block])
+        value = torch.where(better[:, None, None, None], new_value, value)
+        slope = torch.where(better[:, None, None, None], new_slope, slope)
+        best = torch.where(better, objective, best)
+
     whole = best_whole_path(clean, gradients, search)
-    jump = (allowed == blocks) & (objective(whole) > objective(path) + NEARLY * now.abs())
+    promised = worth(on_path(clean, whole), on_path(gradients, whole), search.objective)
+    jump = (allowed == blocks) & (promised > best + enough)
     return torch.where(jump[:, None, None], whole, path)
 
 
-def with_block(clean: list[Tensor], gradients: list[Tensor], path: Tensor, block: int, search: Search) -> Tensor:
-    """The path with the neurons of one block chosen anew, as best they join the others."""
-    others = [b for b in range(path.shape[1]) if b != block]
-    value, slope = (
-        torch.stack([at_neurons(v[b], path[:, b]).sum(2) for b in others]).sum(0)
-        if others
-        else torch.zeros_like(v[block][..., 0])
-        for v in (clean, gradients)
-    )
-    changed = path.clone()
-    changed[:, block] = best_neurons(
-        clean[block], gradients[block], value.to(gradients[block]), slope, search.top_k, search.objective
-    )
-    return changed
+def rechosen(
+    clean: list[Tensor], gradients: list[Tensor], value: Tensor, slope: Tensor, block: int, search: Search
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block's neurons (b, K) chosen anew, as best they join the others, and the path's values and gradients with them.
+
+    ``value`` and ``slope`` (b, L, T, K) are those of the path before.
+    """
+    other_value, other_slope = (on.sum((1, 3)) - on[:, block].sum(2) for on in (value, slope))
+    neurons = best_neurons(clean[block], gradients[block], other_value, other_slope, search.top_k, search.objective)
+    value, slope = value.clone(), slope.clone()
+    value[:, block] = at_neurons(clean[block], neurons)
+    slope[:, block] = at_neurons(gradients[block], neurons)
+    return neurons, value, slope
 
 
 def best_whole_path(clean: list[Tensor], gradients: list[Tensor], search: Search) -> Tensor:
@@ -185,13 +189,15 @@ def best_whole_path(clean: list[Tensor], gradients: list[Tensor], search: Search
         pairs = zip(clean, gradients, strict=True)
         return torch.stack([(c * g).sum(1).topk(search.top_k).indices for c, g in pairs], 1)
     angle = torch.linspace(0, math.pi / 2, ANGLES, device=clean[0].device, dtype=gradients[0].dtype)
-    angle = torch.cat([angle, angle + math.pi])
+    angle = torch.cat([angle, angle + math.pi])[:, None, None]
     scale_value, scale_slope = (torch.stack([v[:, 0].abs().amax(1) for v in vs]).sum(0) for vs in (clean, gradients))
     chosen = []
+    total_value = total_slope = torch.zeros_like(angle[:, :, 0])  # (A, b)
     for c, g in zip(clean, gradients, strict=True):
         value, slope = c[:, 0] / scale_value[:, None], g[:, 0] / scale_slope[:, None]
-        weighed = angle.cos()[:, None, None] * slope + angle.sin()[:, None, None] * value  # (A, b, M)
-        chosen.append(weighed.topk(search.top_k, 2).indices)
-    paths = torch.stack(chosen, 2)  # (A, b, L, K)
-    scores = torch.stack([worth(on_path(clean, p), on_path(gradients, p), "joint") for p in paths])
-    return paths.gather(0, scores.argmax(0)[None, :, None, None].expand(1, *paths.shape[1:]))[0]
+        neurons = (angle.cos() * slope + angle.sin() * value).topk(search.top_k, 2).indices  # (A, b, K)
+        chosen.append(neurons)
+        total_value = total_value + value.expand(len(angle), -1, -1).gather(2, neurons).sum(2)
+        total_slope = total_slope + slope.expand(len(angle), -1, -1).gather(2, neurons).sum(2)
+    best = (total_value * total_slope).argmax(0)  # (b,)
+    return torch.stack([neurons[best, torch.arange(len(best), device=best.device)] for neurons in chosen], 1)
