@@ -49,7 +49,7 @@ def report(title: str, rows: list[dict[str, Any]], path: Path | None, device: st
 
 def random_model(name: str, device: str = "cpu") -> nn.Module:
     torch.manual_seed(0)
-    return timm.create_model(name, pretrained=False).eval().to(device)
+    return timm.create_model(name, pretrained=False, num_classes=1000).eval().to(device)
 
 
 def random_images(model: nn.Module, n: int) -> Tensor:
