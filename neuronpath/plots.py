@@ -76,7 +76,13 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     )
     whole = ax.get_figure(root=True)
     assert isinstance(whole, Figure)
-    legend = {"ncols": 2, "frameon": False, "fontsize": 8, "markerscale": 0.7, "handles": ax.collections}
+    legend = {
+        "ncols": 2,
+        "frameon": False,
+        "fontsize": 8,
+        "markerscale": 0.7,
+        "handles": [c for c in ax.collections if len(c.get_offsets())],
+    }
     if own:
         whole.legend(loc="outside lower right", **legend)
     else:
