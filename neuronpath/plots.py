@@ -81,7 +81,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
         "frameon": False,
         "fontsize": 8,
         "markerscale": 0.7,
-        "handles": [c for c in ax.collections if len(c.get_offsets())],
+        "handles": [c for c in ax.collections if np.size(c.get_offsets())],
     }
     if own:
         whole.legend(loc="outside lower right", **legend)
