@@ -41,7 +41,7 @@ def find_path(
     top_k: Annotated[int, typer.Option(help="Neurons a block.")] = 1,
     output: Annotated[str, typer.Option(help="What is explained: prob or logit.")] = "prob",
     quadrature: Annotated[
-        str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: gausslegendre]")
+        str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
     ] = None,
     n_steps: Annotated[int | None, typer.Option(help="Quadrature nodes. [default: as many as needed]")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm as fitting_tqdm
 from ..data import class_namer
 from ..errors import InputError
 from ..hooks import at_rest
-from ..influence import Influence, Quadrature, at_neurons, edited_output, influence_of
+from ..influence import Influence, Quadrature, edited_output, influence_of, on_path
 from ..paths import NeuronPaths, check_names, concat
 from ..runs import CleanRun, check_images, clean_runs
 from ..vit import ViT, view
@@ -103,7 +103,7 @@ def find_path(
             f"objective {objective!r} is sought over the whole path; expected neither locate nor preset with it"
         )
     if preset == "paper":
-        way, n_steps = PAPER, n_steps or PAPER_STEPS
+        way, n_steps = PAPER, PAPER_STEPS if n_steps is None else n_steps
     elif locate == "progressive":
         way = PROGRESSIVE
     rule = Quadrature(quadrature or way.quadrature, n_steps)
@@ -145,13 +145,12 @@ def _as_paths(
     probabilities = run.logits.float().softmax(-1)
     best = probabilities.max(-1)
     neurons = found.neurons
-    values = [at_neurons(hidden, neurons[:, block]).float().mean(1) for block, hidden in enumerate(run.hidden)]
     name_of = class_namer(run.vit.model)
     classes = sorted(set(run.target.tolist() + best.indices.tolist()))
     none = torch.zeros_like(run.target)
     return NeuronPaths(
         neurons=neurons.cpu(),
-        activations=torch.stack(values, 1).cpu(),
+        activations=on_path(run.hidden, neurons).float().mean(2).cpu(),
         attribution=influence.attribution,
         score=influence.score,
         output_change=influence.output_change,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..influence import Quadrature
+from ..influence import Quadrature, at_neurons
 from ..runs import CleanRun
 
 OBJECTIVES = ("joint", "complete")
@@ -102,7 +102,6 @@ def best_neurons(
         neuron = score.argmax(1)[:, None]
         best.append(neuron)
         taken.scatter_(1, neuron, -torch.inf)
-        index = neuron[:, None].expand(-1, clean.shape[1], -1)
-        value += clean.gather(2, index)[..., 0]
-        slope += gradient.gather(2, index)[..., 0]
+        value += at_neurons(clean, neuron)[..., 0]
+        slope += at_neurons(gradient, neuron)[..., 0]
     return torch.cat(best, 1)
