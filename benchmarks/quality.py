@@ -37,8 +37,8 @@ def enhancement(model: torch.nn.Module, images: Tensor, paths: nph.NeuronPaths) 
     parts, start = [], 0
     with at_rest(model):
         for run in clean_runs(view(model), images, paths.target, "prob"):
-            parts.append(edited_output(run, paths.neurons[start : start + len(run.target)], 2.0) - run.value)
-            start += len(run.target)
+            parts.append(edited_output(run, paths.neurons[start : start + len(run.images)], 2.0) - run.value)
+            start += len(run.images)
     return torch.cat(parts)
 
 

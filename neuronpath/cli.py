@@ -39,7 +39,10 @@ def find_path(
     locate: Annotated[str | None, typer.Option(help="'progressive': block by block, not refined.")] = None,
     preset: Annotated[str | None, typer.Option(help="'paper': the published algorithm to the letter.")] = None,
     top_k: Annotated[int, typer.Option(help="Neurons a block.")] = 1,
-    output: Annotated[str, typer.Option(help="What is explained: prob or logit.")] = "prob",
+    token: Annotated[
+        str, typer.Option(help="Where neurons are read: cls, patch, all; auto is where the head reads.")
+    ] = "auto",
+    output: Annotated[str, typer.Option(help="What is explained: prob, logit or sigmoid.")] = "prob",
     quadrature: Annotated[
         str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
     ] = None,
@@ -81,7 +84,7 @@ def find_path(
             first = pixels[:1] if first is None else first
             paths = find(
                 vit, pixels, target, method=method, objective=objective, effort=effort, locate=locate, preset=preset,
-                top_k=top_k, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, names=names,
+                top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, names=names,
                 progress=bar,
             )  # fmt: skip
             parts.append(paths)

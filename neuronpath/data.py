@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
-from .errors import InputError
+from .errors import InputError, InputTypeError
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -72,7 +72,15 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def transform_of(model: nn.Module) -> Transform:
-    """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image."""
+    """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image.
+
+    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them.
+    """
+    if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
+        raise InputTypeError(
+            f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "
+            "transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
+        )
     config = resolve_model_data_config(model)
     patches = getattr(model, "patch_embed", None)
     channels = getattr(getattr(patches, "proj", None), "in_channels", config["input_size"][0])
@@ -129,6 +137,9 @@ def class_namer(model: nn.Module) -> Callable[[int], str | None]:
     classes = getattr(model, "num_classes", None)
     if own and len(own) == classes:
         return lambda label: str(own[label])
+    told = getattr(getattr(model, "config", None), "id2label", None)  # transformers' way
+    if told and not any(str(name).startswith("LABEL_") for name in told.values()):
+        return lambda label: told.get(label)
     subset = infer_imagenet_subset(model)
     if subset is None:
         return lambda label: None

@@ -1,7 +1,7 @@
-"""Read and replace what enters a module while a model runs, only inside a ``with``."""
+"""Read and replace what enters and leaves a module while a model runs, only inside a ``with``."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -33,6 +33,16 @@ def input_replaced(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> It
 
 
 @contextmanager
+def output_replaced(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Have ``module`` give ``replace(output)`` in place of its output."""
+    handle = module.register_forward_hook(lambda _module, _args, output: replace(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, its parameters out of the autograd graph; every flag restored afterwards.
 
@@ -57,3 +67,9 @@ def at_rest(model: nn.Module) -> Iterator[None]:
             for parameter, flag in flags:
                 if flag:
                     parameter.requires_grad_(True)
+
+
+def eager() -> AbstractContextManager:
+    """Run compiled modules as they were written, for hooks don't reach into compiled code."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
+    return set_stance("force_eager") if set_stance else nullcontext()

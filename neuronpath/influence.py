@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .hooks import at_rest
+from .outputs import Output, widest
 from .quadrature import nodes_and_weights
-from .runs import CleanRun, check_images, clean_runs, widest
+from .runs import CleanRun, check_images, clean_runs
 from .vit import view
 
 TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
@@ -194,7 +195,8 @@ def joint_influence(
     neurons: Tensor | Sequence,
     target: int | Sequence[int] | Tensor | None = None,
     *,
-    output: str = "prob",
+    token: str = "auto",
+    output: Output = "prob",
     quadrature: str = "gausslegendre",
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
@@ -206,7 +208,8 @@ def joint_influence(
         images: (B, C, H, W), transformed as the model wants it.
         neurons: (B, L, K) for each image its own, or (L, K) or (L,) for all alike; L is the number of blocks.
         target: the class whose output is explained; None is the predicted one; an int or (B,).
-        output: "prob" or "logit".
+        token: the tokens on which neurons are read: "auto", "cls", "patch" or "all".
+        output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
         quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
         n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
         internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
@@ -214,16 +217,16 @@ def joint_influence(
     Raises:
         InputError: (a ValueError) for an argument that can't be used, in one line.
     """
-    vit = view(model)
+    vit = view(model, token)
     check_images(images)
     rule = Quadrature(quadrature, n_steps)
     with at_rest(vit.model):
         index = as_neurons(neurons, len(images), vit.widths)
         parts, start = [], 0
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
-            chosen = index[start : start + len(run.target)].to(run.target.device)
+            chosen = index[start : start + len(run.images)].to(run.images.device)
             parts.append(influence_of(run, chosen, rule))
-            start += len(run.target)
+            start += len(run.images)
     return Influence(
         **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
     )

@@ -1,6 +1,7 @@
 """NeuronPaths, the frozen result: which neurons carry each image's decision, and what they are worth."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -50,13 +51,13 @@ class NeuronPaths:
     converged: Tensor
     """(B,), bool: whether the refinement ended because no change promised anything any more."""
     target: Tensor
-    """(B,), int64: the explained class."""
+    """(B,), int64: the explained class; -1 where there is none."""
     probability: Tensor
-    """(B,): the model's probability of the target, in the clean run."""
+    """(B,): the model's probability of the target, in the clean run; NaN for a model without classes."""
     predicted: Tensor
-    """(B,), int64: the model's own choice."""
+    """(B,), int64: the model's own choice; -1 for a model without classes."""
     predicted_probability: Tensor
-    """(B,): and its probability."""
+    """(B,): and its probability; NaN for a model without classes."""
     names: tuple[str, ...]
     """B names, of files as a rule."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -93,8 +94,8 @@ class NeuronPaths:
 
     @property
     def relative_delta(self) -> Tensor:
-        """(B,): \\|delta\\| as a share of \\|output_change\\| (0 where both are 0)."""
-        return self.delta.abs() / self.output_change.abs().clamp(min=torch.finfo(torch.float32).tiny)
+        """(B,): \\|delta\\| as a share of \\|output_change\\|, or of 1e-6 where the change is less, which is rounding."""
+        return self.delta.abs() / self.output_change.abs().clamp(min=1e-6)
 
     def name_of(self, label: int) -> str:
         """A class's name where it is known, else its number."""
@@ -152,6 +153,8 @@ class NeuronPaths:
 
     def _document(self) -> dict[str, Any]:
         columns = {name: getattr(self, name).tolist() for name in _TENSORS}
+        for name in _PROBABILITIES:  # JSON has no NaN
+            columns[name] = [None if math.isnan(value) else value for value in columns[name]]
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -166,8 +169,12 @@ class NeuronPaths:
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "NeuronPaths":
         paths = document["paths"]
+        unknown = dict.fromkeys(_PROBABILITIES, math.nan)
         tensors = {
-            name: torch.tensor([path[name] for path in paths], dtype=_KINDS.get(name, torch.float32))
+            name: torch.tensor(
+                [unknown[name] if path[name] is None and name in unknown else path[name] for path in paths],
+                dtype=_KINDS.get(name, torch.float32),
+            )
             for name in _TENSORS
         }
         shape = tensors["neurons"].shape
@@ -190,6 +197,7 @@ def check_names(names: Sequence[str], n_images: int) -> None:
 
 _TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
 _KINDS = dict.fromkeys(("neurons", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
+_PROBABILITIES = ("probability", "predicted_probability")
 _PER_NEURON = ("neurons", "activations", "attribution")
 _PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_NEURON)
 

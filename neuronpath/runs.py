@@ -6,9 +6,10 @@ the last block they compute nothing for tokens that no one reads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,33 +17,11 @@ from torch import Tensor
 
 from .errors import InputError, InputTypeError
 from .hooks import input_replaced, inputs_seen
-from .vit import ViT, check_model
+from .outputs import Output, as_target, check_output, check_range, measure, run_model, widest
+from .pieces import Pieces, rows_at_once
+from .vit import Extra, Hidden, ViT, check_model
 
-OUTPUTS = ("prob", "logit")
-CPU_PIECE = 256 * 2**20  # bytes of a piece's graph on a CPU: more would only leave the cache sooner
-CUDA_SHARE = 0.25  # of the free memory, for a piece's graph on a GPU
 HALF_SCALE = 2.0**12  # keeps the gradients of a float16 model above float16's smallest number
-
-
-class Pieces:
-    """How many rows (an image at a node) run at once: halved whenever the device runs out of memory."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def each(self, rows: int, work: Callable[[slice], None]) -> None:
-        """Have ``work`` done on consecutive slices of ``rows`` rows; it must change nothing before it has succeeded."""
-        start = 0
-        while start < rows:
-            piece = slice(start, min(start + self.size, rows))
-            try:
-                work(piece)
-            except torch.OutOfMemoryError:
-                if self.size == 1:
-                    raise
-                self.size //= 2
-            else:
-                start = piece.stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,30 +29,53 @@ class CleanRun:
     """What one ordinary run over B images leaves behind: all that later runs need."""
 
     vit: ViT
-    output: str
+    output: Output
     pieces: Pieces
-    logits: Tensor  # (B, classes)
-    target: Tensor  # (B,)
-    hidden: list[Tensor]  # a block: (B, T, M), the neurons' values on the T pooled tokens
-    middle: Tensor  # (B, T, D): the residual stream behind block 0's attention, on the pooled tokens
+    answer: Tensor  # (B, classes), or whatever else the model returns
+    target: Tensor | None  # (B,)
+    extras: list[Extra]  # what the model calls each block with, beside its input
+    hidden: list[Tensor]  # a block: (B, T, M), the neurons' values on the T tokens that they are read on
+    middle: Tensor  # (B, T, D): the residual stream behind block 0's attention, on those tokens
     others: Tensor  # (B, N - T, D): block 0's output on the other tokens
     live_gradients: list[Tensor] = field(
         default_factory=list
     )  # a block: (B, T, M), F's gradients where nothing is held
 
-    def measure(self, logits: Tensor, images: Tensor) -> Tensor:
-        """F (R,) of logits (R, classes) whose rows belong to ``images`` (R,)."""
-        return measure(logits, self.target[images], self.output)
+    def measure(self, answer: Tensor, images: Tensor) -> Tensor:
+        """F (R,) of the model's output (R, ...) whose rows belong to ``images`` (R,)."""
+        return measure(answer, None if self.target is None else self.target[images], self.output)
 
-    @property
+    @cached_property
     def images(self) -> Tensor:
         """The indices 0 .. B - 1."""
-        return torch.arange(len(self.target), device=self.target.device)
+        return torch.arange(len(self.answer), device=self.answer.device)
 
-    @property
+    @cached_property
     def value(self) -> Tensor:
         """F (B,) of the clean run."""
-        return self.measure(self.logits, self.images)
+        return self.measure(self.answer, self.images)
+
+    def extra(self, block: int, images: Tensor) -> Extra:
+        """What the model calls the block with, for rows that belong to ``images`` (R,).
+
+        Of its tensors those with four dimensions and the batch's length have a row an image, as masks do; the others serve all.
+        """
+
+        def of_rows(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim == 4 and len(value) == len(self.answer):
+                return value[images]
+            return tuple(map(of_rows, value)) if isinstance(value, tuple) else value
+
+        extra = self.extras[block]
+        return Extra(of_rows(extra.args), {name: of_rows(value) for name, value in extra.kwargs.items()})
+
+    def attend(self, block: int, x: Tensor, images: Tensor) -> Tensor:
+        """A block's input (R, N, D) to the residual stream after its attention."""
+        return self.vit.attend(block, x, self.extra(block, images))
+
+    def block(self, block: int, x: Tensor, images: Tensor, hidden: Hidden = None) -> Tensor:
+        """One block (see :meth:`ViT.block`) on rows (R, N, D) that belong to ``images`` (R,)."""
+        return self.vit.block(block, x, self.extra(block, images), hidden)
 
     def enter(self, images: Tensor, hidden: Tensor | Callable[[Tensor], Tensor]) -> Tensor:
         """Block 0's output (R, N, D) for the named images, its neurons replaced by ``hidden``."""
@@ -82,14 +84,14 @@ class CleanRun:
     def finish(self, x: Tensor, block: int, images: Tensor) -> Tensor:
         """F (R,) when blocks ``block`` and later run live from ``x`` (R, N, D)."""
         for later in range(block, len(self.vit.blocks)):
-            x = self.vit.block(later, x)
+            x = self.block(later, x, images)
         return self.measure(self.vit.readout(x), images)
 
     def replaced(self, images: Tensor, hidden: Sequence[Tensor | Callable[[Tensor], Tensor]]) -> Tensor:
         """F (R,) of a run whose neurons on the pooled tokens are replaced, a block by a (R, T, M) or by a function."""
         x = self.enter(images, hidden[0])
         for block in range(1, len(hidden)):
-            x = self.vit.block(block, x, hidden[block])
+            x = self.block(block, x, images, hidden[block])
         return self.measure(self.vit.readout(x), images)
 
     def frozen_gradients(self, images: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
@@ -112,20 +114,8 @@ class CleanRun:
             for block, gradient in enumerate(self.frozen_gradients(self.images[piece], held)):
                 found[block][piece] = gradient
 
-        self.pieces.each(len(self.target), work)
+        self.pieces.each(len(self.images), work)
         return found
-
-
-def widest(values: Tensor) -> torch.dtype:
-    """The dtype to accumulate in: float32, or float64 for float64."""
-    return torch.promote_types(values.dtype, torch.float32)
-
-
-def measure(logits: Tensor, target: Tensor, output: str) -> Tensor:
-    """F (R,): the target's probability or logit."""
-    logits = logits.to(widest(logits))
-    values = logits.softmax(-1) if output == "prob" else logits
-    return values.gather(1, target[:, None])[:, 0]
 
 
 def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -136,49 +126,52 @@ def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def clean_run(
-    vit: ViT, images: Tensor, target: Tensor | None, output: str, pieces: Pieces, live: bool = False
+    vit: ViT, images: Tensor, target: Tensor | None, output: Output, pieces: Pieces, live: bool = False
 ) -> CleanRun:
     """Run the model as it is, once, and keep what later runs start from; ``live`` also keeps F's gradients.
 
-    ``target=None`` takes the predicted classes.
+    ``target=None`` takes the predicted classes, where there are any.
     """
-    first_two: list[Tensor] = []
+    inputs: list[Tensor] = []  # of blocks 0 and 1
+    extras: list[Extra] = []
     whole: list[Tensor] = []  # every block's neurons on all tokens, in the graph if there is one
+
+    def enters(args: tuple, kwargs: dict) -> None:
+        extras.append(Extra(args[1:], kwargs))
+        if len(inputs) < 2:
+            inputs.append(args[0].detach())
 
     def keep(neurons: Tensor) -> Tensor:
         whole.append(neurons if neurons.requires_grad or not live else neurons.detach().requires_grad_())
         return whole[-1]
 
     with ExitStack() as stack:
-        for block in vit.blocks[:2]:
-            stack.enter_context(inputs_seen(block, lambda args, _kwargs: first_two.append(args[0].detach())))
+        for block in vit.blocks:
+            stack.enter_context(inputs_seen(block, enters))
         for fc2 in vit.neurons:
             stack.enter_context(input_replaced(fc2, keep))
         stack.enter_context(torch.set_grad_enabled(live))
-        stack.enter_context(eager())
-        try:
-            logits = vit.model(images)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"the model refuses images of shape {tuple(images.shape)}: {reason}") from error
-        if len(whole) != len(vit.blocks):
+        answer = run_model(vit.model, images)
+        if len(whole) != len(vit.blocks) or len(extras) != len(vit.blocks):
+            ran = min(len(whole), len(extras))
             raise InputTypeError(
-                f"{type(vit.model).__name__} ran {len(whole)} of its {len(vit.blocks)} blocks; expected each of them once"
+                f"{type(vit.model).__name__} ran {ran} of its {len(vit.blocks)} blocks; expected each of them once"
             )
         hidden = [vit.split(neurons.detach())[0].clone() for neurons in whole]
-        check_finite(vit, hidden, logits.detach())
-        if target is None:
-            target = logits.argmax(-1)
-        check_range(target, logits.shape[-1])
-        found = gradients_of(measure(logits, target, output), whole) if live else []
-    middle, others = vit.split(vit.attend(0, first_two[0]))
+        check_finite(vit, hidden, answer.detach())
+        if target is None and vit.has_head:
+            target = answer.argmax(-1)
+        if target is not None and isinstance(output, str):
+            check_range(target, answer.shape[-1])
+        found = gradients_of(measure(answer, target, output), whole) if live else []
+    middle, others = vit.split(vit.attend(0, inputs[0], extras[0]))
     if len(vit.blocks) > 1:
-        others = vit.split(first_two[1])[1]
+        others = vit.split(inputs[1])[1]
+    elif vit.head_reads_others:
+        others = vit.mlp(0, others)
     live_gradients = [vit.split(gradient)[0].to(widest(gradient)) for gradient in found]
     return CleanRun(
-        vit, output, pieces, logits.detach(), target, hidden, middle.clone(), others.clone(), live_gradients
+        vit, output, pieces, answer.detach(), target, extras, hidden, middle.clone(), others.clone(), live_gradients
     )
 
 
@@ -186,7 +179,7 @@ def clean_runs(
     vit: ViT,
     images: Tensor,
     target: int | Sequence[int] | Tensor | np.ndarray | None,
-    output: str,
+    output: Output,
     internal_batch_size: int | None = None,
     n_nodes: int = 1,
     live: bool = False,
@@ -195,11 +188,10 @@ def clean_runs(
 
     A chunk has as many images as make one piece with ``n_nodes`` rows an image.
     """
-    if output not in OUTPUTS:
-        raise InputError(f"output is {output!r}; expected one of {', '.join(OUTPUTS)}")
+    check_output(output, vit.has_head, type(vit.model).__name__)
     classes = as_target(target, len(images))
     like = next(vit.model.parameters())
-    pieces = Pieces(rows_at_once(vit, internal_batch_size, images))
+    pieces = Pieces(rows_at_once(vit, internal_batch_size, images[:1].to(like)))
     at_once = max(1, pieces.size // n_nodes)
     for start in range(0, len(images), at_once):
         chosen = slice(start, start + at_once)
@@ -207,40 +199,20 @@ def clean_runs(
         run = clean_run(vit, images[chosen].to(like), wanted, output, pieces, live)
         if start == 0:
             check_view(run)
-            if classes is not None:
-                check_range(classes, run.logits.shape[-1])
+            if classes is not None and isinstance(output, str):
+                check_range(classes, run.answer.shape[-1])
         yield run
 
 
-def rows_at_once(vit: ViT, internal_batch_size: int | None, images: Tensor) -> int:
-    """How many rows to run together: what was asked for, or as many as the graph's share of the memory holds."""
-    if internal_batch_size is not None:
-        if isinstance(internal_batch_size, bool) or not isinstance(internal_batch_size, int) or internal_batch_size < 1:
-            raise InputError(f"internal_batch_size is {internal_batch_size!r}; expected a whole number of at least 1")
-        return internal_batch_size
-    like = next(vit.model.parameters())
-    # kept for the backward, a token and block: the inputs of two norms, q, k, v and attention's output, the activation's input
-    floats = sum(6 * fc2.out_features + fc2.in_features for fc2 in vit.neurons)
-    row = floats * vit.n_tokens((images.shape[-2], images.shape[-1])) * like.element_size()
-    share = CUDA_SHARE * torch.cuda.mem_get_info(like.device)[0] if like.is_cuda else CPU_PIECE
-    return max(1, int(share // row))
-
-
-def eager() -> AbstractContextManager:
-    """Run compiled modules as they were written, for hooks don't reach into compiled code."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
-    return set_stance("force_eager") if set_stance else nullcontext()
-
-
-def check_finite(vit: ViT, hidden: Sequence[Tensor], logits: Tensor) -> None:
+def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor) -> None:
     """Refuse NaN and infinity, naming the weight they came from, else the block."""
     for index, values in enumerate(hidden):
         if not torch.isfinite(values).all():
             check_model(vit.model)
             raise InputError(f"the neurons of block {index} hold NaN or infinity; expected finite activations")
-    if not torch.isfinite(logits).all():
+    if not torch.isfinite(answer).all():
         check_model(vit.model)
-        raise InputError("the model's logits hold NaN or infinity; expected finite logits")
+        raise InputError("the model's output holds NaN or infinity; expected finite numbers")
 
 
 def check_view(run: CleanRun) -> None:
@@ -254,12 +226,6 @@ def check_view(run: CleanRun) -> None:
             f"{type(run.vit.model).__name__} does more than its family's blocks do: run block by block it gives "
             f"{frozen.item():.6g} where its own forward gives {clean.item():.6g}; expected the same"
         )
-
-
-def check_range(target: Tensor, n_classes: int) -> None:
-    wrong = target[(target < 0) | (target >= n_classes)].tolist()
-    if wrong:
-        raise InputError(f"target {wrong[0]} is out of range; expected 0 to {n_classes - 1}")
 
 
 def check_images(images: Tensor) -> None:
@@ -276,17 +242,3 @@ def check_images(images: Tensor) -> None:
     for index, image in enumerate(images):
         if not torch.isfinite(image).all():
             raise InputError(f"image {index} of the batch holds NaN or infinity; expected finite pixels")
-
-
-def as_target(target: int | Sequence[int] | Tensor | np.ndarray | None, n_images: int) -> Tensor | None:
-    """One class an image (B,), or None for the predicted ones."""
-    if target is None:
-        return None
-    classes = torch.as_tensor(target)
-    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
-        raise InputTypeError(f"target is of type {classes.dtype}; expected whole numbers, one class or one an image")
-    if classes.ndim == 0:
-        classes = classes.expand(n_images)
-    if classes.shape != (n_images,):
-        raise InputError(f"target has shape {tuple(classes.shape)}; expected one class or ({n_images},), one an image")
-    return classes.long()

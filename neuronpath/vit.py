@@ -1,16 +1,16 @@
 """A vision transformer as this library sees it: embed -> blocks -> readout, where its neurons are, which tokens it pools.
 
 A view holds the user's own model and calls the user's own modules; nothing is copied, converted or patched. A model family is
-one function with ``@register_vit`` that says how a block divides into its attention half and its MLP half.
+one function with ``@register_vit`` that says how a block divides into its attention half and its MLP half; those of timm,
+torchvision and transformers are in ``families/``.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any
 
 import torch
-from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -19,14 +19,26 @@ from .errors import InputError, InputTypeError
 from .hooks import input_replaced
 
 Hidden = Tensor | Callable[[Tensor], Tensor] | None
+TOKENS = ("auto", "cls", "patch", "all")
 
 
 @dataclass(frozen=True)
 class Halves:
-    """How a block divides: ``attend`` takes its input to the residual stream after attention, ``mlp`` takes that to its output."""
+    """How a block divides: ``attend`` takes its input to the residual stream after attention, ``mlp`` takes that to its output.
+
+    Both get the block first; ``attend`` also what else the model calls the block with (rotary embeddings, a mask).
+    """
 
     attend: Callable[..., Tensor]
     mlp: Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a model calls a block with beside its input, as the model itself passes it."""
+
+    args: tuple = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +46,7 @@ class ViT:
     """A view on a vision transformer; make one with :func:`view`.
 
     A neuron (l, i) is hidden unit i of block l's MLP, read where it enters the down-projection ``fc2``: after the activation, the
-    gate and the inner norm. It is read on the tokens that the head pools.
+    gate and the inner norm. It is read on the tokens that the head pools, or on those that :func:`view` was asked for.
     """
 
     model: nn.Module
@@ -42,28 +54,50 @@ class ViT:
     halves: Sequence[Halves]
     neurons: Sequence[nn.Linear]  # one down-projection a block; its input is the block's neurons
     readout: Callable[[Tensor], Tensor]  # the last block's output (B, N, D) -> the model's output
-    token: str  # "cls" or "patch": which tokens the neurons are read on
-    num_prefix_tokens: int
-    n_tokens: Callable[[tuple[int, int]], int]  # the length N of the sequence for images (height, width)
+    pools: str  # the tokens that the head reads: "cls", "patch" or "all"
+    num_prefix_tokens: int = 1  # the tokens before the patches
+    num_cls_tokens: int = 1  # those of them that the head reads, or could; the others are registers, never read
+    has_head: bool = (
+        True  # whether the output is logits; without, only an output of the user's own says what to explain
+    )
+    token: str = "auto"  # the tokens that the neurons are read on: "cls", "patch" or "all"
 
     @property
     def widths(self) -> list[int]:
         """The number of neurons of every block."""
         return [fc2.in_features for fc2 in self.neurons]
 
+    def rest(self, token: str) -> tuple[int, float]:
+        """The range of the tokens that ``token`` leaves out; it is one range, whatever the choice."""
+        return {
+            "cls": (self.num_cls_tokens, float("inf")),
+            "patch": (0, self.num_prefix_tokens),
+            "all": (self.num_cls_tokens, self.num_prefix_tokens),
+        }[token]
+
+    @property
+    def head_reads_others(self) -> bool:
+        """Whether the head reads tokens on which no neuron is read."""
+        (start, stop), (idle_start, idle_stop) = self.rest(self.token), self.rest(self.pools)
+        return start < stop and not (idle_start <= start and stop <= idle_stop)
+
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The pooled tokens of (B, N, ...) and all the others."""
-        if self.token == "cls":
-            return x[:, :1], x[:, 1:]
-        return x[:, self.num_prefix_tokens :], x[:, : self.num_prefix_tokens]
+        """Of (B, N, ...) the tokens on which neurons are read, and all the others."""
+        start, stop = self.rest(self.token)
+        if stop == float("inf"):
+            return x[:, :start], x[:, start:]
+        stop = int(stop)
+        chosen = x[:, stop:] if start == 0 else torch.cat([x[:, :start], x[:, stop:]], 1)
+        return chosen, x[:, start:stop]
 
-    def join(self, pooled: Tensor, others: Tensor) -> Tensor:
+    def join(self, chosen: Tensor, others: Tensor) -> Tensor:
         """The inverse of :meth:`split`."""
-        return torch.cat([pooled, others] if self.token == "cls" else [others, pooled], 1)
+        start = self.rest(self.token)[0]
+        return torch.cat([chosen[:, :start], others, chosen[:, start:]], 1)
 
-    def attend(self, block: int, x: Tensor) -> Tensor:
+    def attend(self, block: int, x: Tensor, extra: Extra) -> Tensor:
         """A block's input (B, N, D) to the residual stream after its attention, of the same shape."""
-        return self.halves[block].attend(self.blocks[block], x)
+        return self.halves[block].attend(self.blocks[block], x, *extra.args, **extra.kwargs)
 
     def mlp(self, block: int, x: Tensor, hidden: Hidden = None) -> Tensor:
         """The residual stream after attention to the block's output, on any set of tokens (B, T, D).
@@ -72,48 +106,101 @@ class ViT:
         """
         if hidden is None:
             return self.halves[block].mlp(self.blocks[block], x)
-        replace = hidden if callable(hidden) else lambda _: hidden
-        with input_replaced(self.neurons[block], replace):
+        replaced = hidden if callable(hidden) else lambda _: hidden
+        with input_replaced(self.neurons[block], replaced):
             return self.halves[block].mlp(self.blocks[block], x)
 
-    def block(self, block: int, x: Tensor, hidden: Hidden = None) -> Tensor:
-        """One block, live or with its neurons replaced by ``hidden`` on the pooled tokens.
+    def block(self, block: int, x: Tensor, extra: Extra, hidden: Hidden = None) -> Tensor:
+        """One block, live or with its neurons replaced by ``hidden`` on their tokens.
 
-        In the last block the other tokens, which nothing reads any more, stop after attention.
+        In the last block tokens that nothing reads any more stop after attention.
         """
-        last = block == len(self.blocks) - 1
-        middle = self.attend(block, x)
-        if hidden is None and not last:
+        stop = block == len(self.blocks) - 1 and not self.head_reads_others
+        middle = self.attend(block, x, extra)
+        if hidden is None and not stop:
             return self.mlp(block, middle)
-        pooled, others = self.split(middle)
-        return self.join(self.mlp(block, pooled, hidden), others if last else self.mlp(block, others))
+        chosen, others = self.split(middle)
+        return self.join(self.mlp(block, chosen, hidden), others if stop else self.mlp(block, others))
 
 
 _FAMILIES: dict[type[nn.Module], Callable[[Any], ViT]] = {}
+_LIBRARIES = ("timm", "torchvision", "transformers")  # each has its file in families/, read when a model of it comes
 
 
-def register_vit(family: type[nn.Module]) -> Callable:
-    """Decorate a function that makes a :class:`ViT` of a model of this class (or of a class derived from it)."""
+def register_vit(*families: type[nn.Module]) -> Callable:
+    """Decorate a function that makes a :class:`ViT` of a model of these classes (or of a class derived from one)."""
 
     def register(make: Callable[[Any], ViT]) -> Callable[[Any], ViT]:
-        _FAMILIES[family] = make
+        _FAMILIES.update(dict.fromkeys(families, make))
         return make
 
     return register
 
 
-def view(model: nn.Module) -> ViT:
-    """The view on a model of a known family; raises :class:`InputTypeError` for any other."""
+def view(model: nn.Module, token: str = "auto") -> ViT:
+    """The view on a model of a known family, its neurons read on the tokens named.
+
+    Args:
+        model: a ViT of timm, torchvision or transformers, or of a class given to :func:`register_vit`.
+        token: "cls", "patch" or "all" (registers only where the head pools them); "auto" is what the head pools.
+
+    Raises:
+        InputTypeError: for a model that can't be viewed, with the reason.
+        InputError: for tokens that the head doesn't read: in the last block their neurons change nothing.
+    """
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"model is a {type(model).__name__}; expected a vision transformer (torch.nn.Module)")
+    if token not in TOKENS:
+        raise InputError(f"token {token!r} is unknown; expected one of {', '.join(map(repr, TOKENS))}")
     model = unwrapped(model)
-    for family in type(model).__mro__:
-        if family in _FAMILIES:
-            return _FAMILIES[family](model)
-    known = ", ".join(family.__name__ for family in _FAMILIES)
+    vit = _family_of(model)(model)
+    chosen = vit.pools if token == "auto" else token
+    if chosen == "cls" and not vit.num_cls_tokens:
+        raise InputError(f"token is 'cls', but {type(model).__name__} has no class token; expected 'auto' or 'patch'")
+    if chosen != vit.pools and "all" not in (chosen, vit.pools):
+        raise InputError(
+            f"token is {chosen!r}, but {type(model).__name__}'s head reads {_WORDS[vit.pools]}: in the last block the gradient "
+            f"on {_WORDS[chosen]} is exactly 0; expected 'auto', {vit.pools!r} or 'all'"
+        )
+    return replace(vit, token=chosen)
+
+
+_WORDS = {"cls": "the class token", "patch": "the patch tokens", "all": "all tokens"}
+
+
+def _family_of(model: nn.Module) -> Callable[[Any], ViT]:
+    origins = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
+    for library in _LIBRARIES:
+        if library in origins:
+            import_module(f".families.{library}", __package__)
+    for cls in type(model).__mro__:
+        if cls in _FAMILIES:
+            return _FAMILIES[cls]
     raise InputTypeError(
-        f"{type(model).__name__} is no vision transformer that neuronpath knows; expected one of: {known}"
+        f"{type(model).__name__} is no vision transformer that neuronpath knows: {_why_unknown(model)}; expected a plain ViT of "
+        f"{', '.join(_LIBRARIES)}, or a class given to register_vit"
     )
+
+
+def _why_unknown(model: nn.Module) -> str:
+    """What was looked for in a model of no known family, and what was found instead."""
+    if hasattr(model, "blocks_token_only") or hasattr(model, "cls_attn_blocks"):
+        return (
+            "its class token joins late, in blocks of class attention, so earlier blocks have none to read neurons on"
+        )
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList | nn.Sequential) and len(m) > 1]
+    alike = [
+        m
+        for m in lists
+        if len({type(block) for block in m}) == 1 and any(hasattr(m[0], n) for n in ("attn", "attention"))
+    ]
+    if len(alike) > 1:
+        return f"its blocks stand in {len(alike)} stages, where one flat list of blocks was looked for"
+    if alike:
+        return f"its {len(alike[0])} blocks of class {type(alike[0][0]).__name__} are of no family that has been registered"
+    convolutions = sum(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d) for m in model.modules())
+    kind = f"it is a convolutional network ({convolutions} convolutions)" if convolutions > 2 else "it has none"
+    return f"a list of blocks with attention was looked for, and {kind}"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -127,46 +214,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-_TIMM_BLOCKS: dict[type[nn.Module], Halves] = {
-    timm_vit.Block: Halves(
-        attend=lambda block, x: x + block.drop_path1(block.ls1(block.attn(block.norm1(x)))),
-        mlp=lambda block, x: x + block.drop_path2(block.ls2(block.mlp(block.norm2(x)))),
-    ),
-    timm_vit.ResPostBlock: Halves(
-        attend=lambda block, x: x + block.drop_path1(block.norm1(block.attn(x))),
-        mlp=lambda block, x: x + block.drop_path2(block.norm2(block.mlp(x))),
-    ),
-}
+def down_projection(mlp: nn.Module, model: nn.Module) -> nn.Linear:
+    """The last linear layer of an MLP, whose input is its neurons."""
+    linears = [module for module in mlp.modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        raise InputTypeError(
+            f"{type(model).__name__} has an MLP of class {type(mlp).__name__} without a linear layer; expected a down-projection"
+        )
+    return linears[-1]
 
 
-@register_vit(timm_vit.VisionTransformer)
-def _timm(model: Any) -> ViT:
-    name = type(model).__name__
-    if model.global_pool not in ("token", "avg"):
-        raise InputTypeError(f"{name} pools with global_pool={model.global_pool!r}; expected 'token' or 'avg'")
-    if model.num_classes == 0:
-        raise InputTypeError(f"{name} has no classes (num_classes=0); expected a model with a classification head")
-    if not len(model.blocks):
-        raise InputTypeError(f"{name} has no blocks; expected at least one")
-    blocks: list[Any] = [unwrapped(block) for block in model.blocks]
-    for block in blocks:
-        if type(block) not in _TIMM_BLOCKS:
-            raise InputTypeError(
-                f"{name} is built of {type(block).__name__}, which has no attention half followed by an MLP half; "
-                f"expected {' or '.join(kind.__name__ for kind in _TIMM_BLOCKS)}"
-            )
-    if model.global_pool == "avg" and model.pool_include_prefix:
-        raise InputTypeError(f"{name} pools its prefix tokens with the patches; expected pool_include_prefix=False")
-    return ViT(
-        model=model,
-        blocks=blocks,
-        halves=[_TIMM_BLOCKS[type(block)] for block in blocks],
-        neurons=[block.mlp.fc2 for block in blocks],
-        readout=lambda x: model.forward_head(model.norm(x)),
-        token="cls" if model.global_pool == "token" else "patch",
-        num_prefix_tokens=model.num_prefix_tokens,
-        n_tokens=lambda size: math.prod(model.patch_embed.dynamic_feat_size(size)) + model.num_prefix_tokens,
-    )
+def flat(blocks: Any, model: nn.Module) -> list[Any]:
+    """The blocks as a list, not empty, each out of its ``torch.compile``."""
+    found = [unwrapped(block) for block in blocks]
+    if not found:
+        raise InputTypeError(f"{type(model).__name__} has no blocks; expected at least one")
+    return found
 
 
 def check_model(model: nn.Module) -> None:

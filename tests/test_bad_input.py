@@ -25,7 +25,7 @@ def test_images(demo):
     refuse("image 1 of the batch holds NaN or infinity", model, bad)
     refuse("empty batch", model, images[:0])
     refuse(r"shape \(1, 32, 32\)", model, images[0])
-    refuse(r"refuses images of shape \(2, 1, 28, 28\)", model, images[:2, :, :28, :28])
+    refuse(r"refuses images of shape \(1, 28, 28\)", model, images[:2, :, :28, :28])
     refuse(r"refuses images of shape \(2, 3, 32, 32\)", model, images[:2].repeat(1, 3, 1, 1))
     refuse("images is a ndarray", model, images.numpy(), kind=TypeError)
     refuse(r"torch\.uint8", model, images[:1].to(torch.uint8), kind=TypeError)

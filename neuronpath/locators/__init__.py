@@ -16,6 +16,7 @@ from ..data import class_namer
 from ..errors import InputError
 from ..hooks import at_rest
 from ..influence import Influence, Quadrature, edited_output, influence_of, on_path
+from ..outputs import Output, likelihoods, output_name
 from ..paths import NeuronPaths, check_names, concat
 from ..runs import CleanRun, check_images, clean_runs
 from ..vit import ViT, view
@@ -41,7 +42,8 @@ def find_path(
     locate: str | None = None,
     preset: str | None = None,
     top_k: int = 1,
-    output: str = "prob",
+    token: str = "auto",
+    output: Output = "prob",
     quadrature: str | None = None,
     n_steps: int | None = None,
     precision: str | None = None,
@@ -52,7 +54,7 @@ def find_path(
     """The neuron path of every image: which neuron of each block, from input to output, carries the decision.
 
     Args:
-        model: a vision transformer of a known family (timm ``VisionTransformer``), also inside ``torch.compile``,
+        model: a vision transformer of timm, torchvision or transformers, or of a registered class; also inside ``torch.compile``,
             ``DataParallel`` or ``DistributedDataParallel``. It is used as it is and left exactly as it was; in train mode it
             is run in eval mode and put back.
         images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
@@ -64,7 +66,9 @@ def find_path(
         locate: "progressive" has "joint" choose block by block and not refine; None is the whole path at once.
         preset: "paper" is the published algorithm to the letter (block by block, whole blocks scaled, 20 left Riemann steps).
         top_k: neurons a block.
-        output: "prob" or "logit", the output F that is explained.
+        token: the tokens on which neurons are read: "auto" is what the head pools; "cls", "patch" or "all".
+        output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
+            (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
         quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...) or "gaussradau"; None
             is the method's own.
         n_steps: its nodes; None locates with few and gives the final figures as many as they need for |delta| <= 1e-3
@@ -84,7 +88,7 @@ def find_path(
     >>> nph.find_path(model, images[:4])
     NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
     """
-    vit = view(model)
+    vit = view(model, token)
     way = method_named(method)
     check_images(images)
     if names is not None:
@@ -115,7 +119,7 @@ def find_path(
         "locate": locate,
         "preset": preset,
         "top_k": search.top_k,
-        "output": output,
+        "output": output_name(output),
         "token": vit.token,
         "quadrature": rule.method,
         "n_steps": rule.n_steps,
@@ -142,12 +146,11 @@ def find_path(
 def _as_paths(
     run: CleanRun, found: Found, influence: Influence, removal: Tensor, settings: dict[str, Any], first: int
 ) -> NeuronPaths:
-    probabilities = run.logits.float().softmax(-1)
-    best = probabilities.max(-1)
     neurons = found.neurons
     name_of = class_namer(run.vit.model)
-    classes = sorted(set(run.target.tolist() + best.indices.tolist()))
-    none = torch.zeros_like(run.target)
+    target, probability, predicted, predicted_probability = _decision(run)
+    classes = sorted({*target.tolist(), *predicted.tolist()} - {-1})
+    none = torch.zeros_like(run.images)
     return NeuronPaths(
         neurons=neurons.cpu(),
         activations=on_path(run.hidden, neurons).float().mean(2).cpu(),
@@ -159,14 +162,26 @@ def _as_paths(
         removal=removal.float().cpu(),
         sweeps=(none if found.sweeps is None else found.sweeps).cpu(),
         converged=(none if found.converged is None else found.converged).bool().cpu(),
-        target=run.target.cpu(),
-        probability=probabilities.gather(1, run.target[:, None])[:, 0].cpu(),
-        predicted=best.indices.cpu(),
-        predicted_probability=best.values.cpu(),
+        target=target,
+        probability=probability,
+        predicted=predicted,
+        predicted_probability=predicted_probability,
         names=tuple(str(first + i) for i in range(len(neurons))),
         settings=settings,
         class_names={label: name for label in classes if (name := name_of(label)) is not None},
     )
+
+
+def _decision(run: CleanRun) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Target, its probability, the predicted class, its probability, each (B,); -1 and NaN where there are no classes."""
+    unknown = torch.full_like(run.images, -1)
+    target = unknown if run.target is None else run.target
+    if not run.vit.has_head:
+        return target.cpu(), (unknown * torch.nan).cpu(), unknown.cpu(), (unknown * torch.nan).cpu()
+    # a function of the user's own says nothing of the head: probabilities are a softmax's
+    shares = likelihoods(run.answer.float(), "sigmoid" if run.output == "sigmoid" else "prob")
+    best = shares.max(-1)
+    return target.cpu(), shares.gather(1, target[:, None])[:, 0].cpu(), best.indices.cpu(), best.values.cpu()
 
 
 def one_of(argument: str, value: object, choices: Sequence[object]) -> None:

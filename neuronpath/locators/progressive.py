@@ -11,6 +11,8 @@ Nothing is run twice: the residual stream behind every block is kept for every a
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -19,8 +21,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..influence import Grid, Quadrature, at_neurons, path_hidden, scaled
+from ..outputs import widest
 from ..quadrature import nodes_and_weights
-from ..runs import CleanRun, gradients_of, widest
+from ..runs import CleanRun, gradients_of
 from .registry import Found, Search, best_neurons
 
 
@@ -57,7 +60,7 @@ def progress(run: CleanRun, search: Search, quadrature: Quadrature, anchor: bool
             rows, weight = images[piece], grid.weight[piece, None].to(path_value)
             here, along = stream[piece], tangent[piece]
             if block:
-                here, along = into_block(run, block, here, along)
+                here, along = into_block(run, block, here, along, rows)
             hidden = clean[rows] if anchor else clean[rows] * alpha[piece, None, None].to(clean)
             to_block, to_hidden = gradients(run, block, here, hidden, rows)
             if block:
@@ -108,19 +111,20 @@ def path_gradients(
     with torch.enable_grad():
         x = run.enter(rows, held[0])
         for earlier in range(1, block):
-            x = run.vit.block(earlier, x, held[earlier])
-        x = run.vit.block(block, x, hidden)
+            x = run.block(earlier, x, rows, held[earlier])
+        x = run.block(block, x, rows, hidden)
         found = torch.autograd.grad(x, held, to_block)
     return sum(at_neurons(g, path[rows, b]).sum(2) for b, g in enumerate(found))  # type: ignore[return-value]
 
 
-def into_block(run: CleanRun, block: int, stream: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+def into_block(run: CleanRun, block: int, stream: Tensor, tangent: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """A block's input to the stream behind attention on the pooled tokens, behind the block on the others; and its tangent."""
     if run.hidden[0].shape[1] > 1:
-        pooled, others = run.vit.split(run.vit.attend(block, stream))
+        pooled, others = run.vit.split(run.attend(block, stream, images))
         return run.vit.join(pooled, run.vit.mlp(block, others)), tangent
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward-mode rule
-        pooled, others = run.vit.split(run.vit.attend(block, forward_ad.make_dual(stream, tangent)))
+    # fused attention has no forward-mode rule
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), fast_attention_off():
+        pooled, others = run.vit.split(run.attend(block, forward_ad.make_dual(stream, tangent), images))
         return unpack(run.vit.join(pooled, run.vit.mlp(block, others)))
 
 
@@ -136,6 +140,17 @@ def out_of_block(
     with forward_ad.dual_level():
         out, along = unpack(run.vit.mlp(block, forward_ad.make_dual(pooled, along), forward_ad.make_dual(hidden, unit)))
     return run.vit.join(out, others), run.vit.join(along, along_others)
+
+
+@contextmanager
+def fast_attention_off() -> Iterator[None]:
+    """Have ``nn.MultiheadAttention`` compute by its parts, also where no gradient is recorded."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @cache
