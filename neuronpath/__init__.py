@@ -8,9 +8,10 @@ from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
 from .plots import plot_path
-from .vit import ViT, register_vit, view
+from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
+    "Halves",
     "Influence",
     "InputError",
     "InputTypeError",

@@ -66,7 +66,11 @@ def measure(answer: Tensor, target: Tensor | None, output: Output) -> Tensor:
                 f"output {output_name(output)} gave {got}; expected floating-point ({len(answer)},), one an image"
             )
         return values
-    assert target is not None  # a head has a predicted class
+    if answer.ndim != 2 or target is None:
+        raise InputError(
+            f"the model's output has shape {tuple(answer.shape)}; expected (B, classes), or output= a function of (model's output, "
+            "target)"
+        )
     return likelihoods(answer, output).gather(1, target[:, None])[:, 0]
 
 

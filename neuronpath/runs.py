@@ -159,9 +159,9 @@ def clean_run(
             )
         hidden = [vit.split(neurons.detach())[0].clone() for neurons in whole]
         check_finite(vit, hidden, answer.detach())
-        if target is None and vit.has_head:
+        if target is None and vit.has_head and answer.ndim == 2:
             target = answer.argmax(-1)
-        if target is not None and isinstance(output, str):
+        if target is not None and isinstance(output, str) and answer.ndim == 2:
             check_range(target, answer.shape[-1])
         found = gradients_of(measure(answer, target, output), whole) if live else []
     middle, others = vit.split(vit.attend(0, inputs[0], extras[0]))

@@ -56,7 +56,8 @@ class ViT:
     readout: Callable[[Tensor], Tensor]  # the last block's output (B, N, D) -> the model's output
     pools: str  # the tokens that the head reads: "cls", "patch" or "all"
     num_prefix_tokens: int = 1  # the tokens before the patches
-    num_cls_tokens: int = 1  # those of them that the head reads, or could; the others are registers, never read
+    num_cls_tokens: int = 1  # the first of them: class and distillation token; the others are registers
+    pools_registers: bool = False  # whether the head reads the registers too; neurons are read on them only then
     has_head: bool = (
         True  # whether the output is logits; without, only an output of the user's own says what to explain
     )
@@ -72,7 +73,7 @@ class ViT:
         return {
             "cls": (self.num_cls_tokens, float("inf")),
             "patch": (0, self.num_prefix_tokens),
-            "all": (self.num_cls_tokens, self.num_prefix_tokens),
+            "all": (0, 0) if self.pools_registers else (self.num_cls_tokens, self.num_prefix_tokens),
         }[token]
 
     @property

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 
 def pooled_tokens(model: nn.Module) -> slice:
-    """T: the class token, or all patch tokens."""
-    return slice(0, 1) if model.global_pool == "token" else slice(model.num_prefix_tokens, None)
+    """T: the class token (and the distillation token, where there is one), or all patch tokens."""
+    if model.global_pool == "token":
+        return slice(0, 2 if hasattr(model, "dist_token") else 1)
+    return slice(model.num_prefix_tokens, None)
 
 
 @contextmanager

@@ -55,8 +55,7 @@ def _timm(model: Any) -> ViT:
                 f"{type(model).__name__} is built of {type(block).__name__}, which has no attention half followed by an MLP half; "
                 "expected blocks such as timm's Block or EvaBlock"
             )
-    pools, prefix = _pools(model), model.num_prefix_tokens
-    registers = prefix - _num_cls_tokens(model)
+    pools = _pools(model)
     return ViT(
         model=model,
         blocks=blocks,
@@ -64,8 +63,9 @@ def _timm(model: Any) -> ViT:
         neurons=[down_projection(block.mlp, model) for block in blocks],
         readout=lambda x: model.forward_head(model.norm(x)),
         pools=pools,
-        num_prefix_tokens=prefix,
-        num_cls_tokens=prefix if pools == "all" else prefix - registers,
+        num_prefix_tokens=model.num_prefix_tokens,
+        num_cls_tokens=_num_cls_tokens(model),
+        pools_registers=pools == "all",
         has_head=model.num_classes > 0,
     )
 

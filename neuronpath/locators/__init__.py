@@ -176,7 +176,7 @@ def _decision(run: CleanRun) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Target, its probability, the predicted class, its probability, each (B,); -1 and NaN where there are no classes."""
     unknown = torch.full_like(run.images, -1)
     target = unknown if run.target is None else run.target
-    if not run.vit.has_head:
+    if not run.vit.has_head or run.answer.ndim != 2:
         return target.cpu(), (unknown * torch.nan).cpu(), unknown.cpu(), (unknown * torch.nan).cpu()
     # a function of the user's own says nothing of the head: probabilities are a softmax's
     shares = likelihoods(run.answer.float(), "sigmoid" if run.output == "sigmoid" else "prob")

@@ -1,0 +1,283 @@
+"""Every architecture of timm's plain-ViT modules, of torchvision and transformers: it works exactly, or it is refused."""
+
+import pytest
+import textbook
+import timm
+import torch
+from make_models_table import TABLE, row_of
+from PIL import Image
+from small import NAMES, examine, redrawn, small_images, small_timm
+from torch import nn
+from torchvision.models.vision_transformer import VisionTransformer
+
+import neuronpath as nph
+from neuronpath.hooks import at_rest
+from neuronpath.runs import clean_runs
+
+LISTED = {
+    line.split(" | ")[0].removeprefix("| "): line for line in TABLE.read_text().splitlines() if line.startswith("| ")
+}
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=[name for _, name in NAMES])
+def test_timm(module, name):
+    row = row_of(module, name)
+    if f"timm {timm.__version__}:" in TABLE.read_text():
+        assert row == LISTED[name], "docs/models.md is out of date; run tests/make_models_table.py"
+    if "refused" in row:
+        assert "Parallel" in row
+    assert sum("refused" in line for line in LISTED.values()) <= 7
+
+
+PATHS = {
+    "distilled": ("deit", "deit_tiny_distilled_patch16_224", {}),
+    "registers": ("vision_transformer", "vit_small_patch14_reg4_dinov2", {}),
+    "rotary, SwiGLU": ("eva", "eva02_tiny_patch14_224", {}),
+    "rotary, mixed, registers": ("eva", "vit_small_patch16_rope_mixed_ape_224", {}),
+    "packed SwiGLU": ("vision_transformer", "vit_giant_patch14_dinov2", {}),
+    "attention pooling": ("vision_transformer", "vit_base_patch16_siglip_224", {}),
+    "maximum": ("vision_transformer", "vit_small_patch16_224", {"global_pool": "max", "class_token": False}),
+    "relative positions": ("beit", "beit_base_patch16_224", {}),
+}
+
+
+@pytest.mark.parametrize("case", PATHS)
+def test_path_equals_the_textbook_in_float64(case):
+    module, name, changes = PATHS[case]
+    model = small_timm(module, name, **changes).double()
+    images = small_images(model).double()
+    paths = nph.find_path(model, images, preset="paper", n_steps=4)
+    expected = textbook.paper_path(model, images, paths.target, n_steps=4)
+    assert torch.equal(paths.neurons, expected)
+    alphas, weights = [0.0, 0.25, 0.5, 0.75], [0.25] * 4
+    score, attribution, _ = textbook.joint_score(model, images, paths.target, expected, alphas, weights)
+    assert torch.allclose(paths.score.double(), score, rtol=1e-5)
+    assert torch.allclose(paths.attribution.double(), attribution, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("global_pool", ["token", "avg", "avgmax", "max", "map", ""])
+@pytest.mark.parametrize("reg_tokens", [0, 2])
+@pytest.mark.parametrize("include", [False, True])
+def test_pooling_and_tokens(global_pool, reg_tokens, include):
+    sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 5}
+    model = timm.models.VisionTransformer(
+        **sizes, global_pool=global_pool, reg_tokens=reg_tokens, pool_include_prefix=include
+    )
+    model, images = redrawn(model), torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    output = "prob" if global_pool else (lambda sequence, target: sequence.mean(1).softmax(-1)[:, 0])
+    auto = nph.view(model).token
+    assert auto == ("cls" if global_pool == "token" else "all" if include or not global_pool else "patch")
+    for token in ("auto", "cls", "patch", "all"):
+        if {auto, token} == {"cls", "patch"}:
+            with pytest.raises(nph.InputError, match="is exactly 0; expected 'auto'"):
+                nph.find_path(model, images, token=token, output=output)
+            continue
+        kinks = "max" in global_pool  # which quadrature meets slowly
+        vit = examine(model, images, token=token, output=output, error=0.05 if kinks else 1e-3)
+        sequence = torch.arange(1 + reg_tokens + 16)[None, :, None].expand(2, -1, 3)
+        chosen, others = vit.split(sequence)
+        assert torch.equal(vit.join(chosen, others), sequence)
+        read = set(chosen[0, :, 0].tolist())
+        registers = set(range(1, 1 + reg_tokens))
+        assert (registers <= read) if (token in ("auto", "all") and auto == "all") else not registers & read
+
+
+def test_a_token_that_the_model_lacks(random_vit, random_images):
+    model = random_vit(0, "avg", class_token=False)
+    with pytest.raises(nph.InputError, match="token is 'cls', but VisionTransformer has no class token"):
+        nph.find_path(model, random_images(0, 1), token="cls")
+    with pytest.raises(nph.InputError, match="token 'patches' is unknown; expected one of 'auto'"):
+        nph.find_path(model, random_images(0, 1), token="patches")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"locate": "progressive"}, {"preset": "paper", "n_steps": 3}, {"method": "causal"}], ids=str
+)
+def test_every_method_on_torchvision(options):
+    model = redrawn(VisionTransformer(32, 8, 3, 2, 48, 96, num_classes=7))
+    images = small_images(model)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    assert examine(model, images, **{**options, "preset": None, "n_steps": None}).token == "cls"
+    nph.find_path(model, images, **options)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"])
+def test_torchvision(name):
+    """The five differ in their sizes; two blocks of each at full width."""
+    made = {}
+
+    class Shallow(VisionTransformer):
+        def __init__(self, **sizes):
+            made.update(sizes)
+            super().__init__(**{**sizes, "num_layers": 2, "image_size": 2 * sizes["patch_size"], "num_classes": 7})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchvision.models.vision_transformer.VisionTransformer", Shallow)
+        import torchvision
+
+        model = redrawn(getattr(torchvision.models, name)())
+    images = torch.randn(
+        2, 3, 2 * made["patch_size"], 2 * made["patch_size"], generator=torch.Generator().manual_seed(1)
+    )
+    assert nph.view(model).widths == [made["mlp_dim"]] * 2
+    examine(model, images)
+
+
+def transformers_models():
+    """(class name, what its configuration changes, the tokens that its head pools)."""
+    beit = {"use_relative_position_bias": True}
+    return [
+        ("ViTForImageClassification", {}, "cls"),
+        ("DeiTForImageClassification", {}, "cls"),
+        ("DeiTForImageClassificationWithTeacher", {}, "cls"),
+        ("BeitForImageClassification", beit, "patch"),
+        ("BeitForImageClassification", {"use_mean_pooling": False, "use_shared_relative_position_bias": True}, "cls"),
+        ("Dinov2ForImageClassification", {"mlp_ratio": 2}, "all"),
+        ("Dinov2ForImageClassification", {"mlp_ratio": 2, "use_swiglu_ffn": True}, "all"),
+        ("Dinov2WithRegistersForImageClassification", {"mlp_ratio": 2, "num_register_tokens": 4}, "all"),
+        ("ViTModel", {}, "cls"),
+        ("BeitModel", beit, "patch"),
+        ("Dinov2Model", {"mlp_ratio": 2}, "cls"),
+        ("Dinov2WithRegistersModel", {"mlp_ratio": 2, "num_register_tokens": 4}, "cls"),
+        ("DINOv3ViTModel", {"num_register_tokens": 4, "use_gated_mlp": True}, "cls"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes", "token"), transformers_models(), ids=str)
+def test_transformers(name, changes, token):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    config = getattr(transformers, name.split("For")[0].removesuffix("Model") + "Config")(
+        **sizes, image_size=32, patch_size=8, num_labels=5, **changes
+    )
+    model = redrawn(getattr(transformers, name)(config))
+    headless = name.endswith("Model")
+    options = {"output": lambda features, _: features[:, 3]} if headless else {}
+    vit = examine(model, small_images(model), **options)
+    assert vit.token == token
+    assert vit.num_prefix_tokens - vit.num_cls_tokens == changes.get("num_register_tokens", 0)
+    if headless:
+        with pytest.raises(nph.InputTypeError, match="has no classes"):
+            nph.find_path(model, small_images(model))
+
+
+def test_class_names_of_transformers(tmp_path):
+    picture = tmp_path / "x.png"
+    Image.new("L", (8, 8)).save(picture)
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
+        id2label={0: "cat", 1: "dog"},
+    )  # fmt: skip
+    model = redrawn(transformers.ViTForImageClassification(config))
+    assert nph.find_path(model, small_images(model), target=1).name_of(1) == "dog"
+    with pytest.raises(nph.InputTypeError, match="doesn't say how its images are transformed"):
+        nph.load_images(picture, model)
+
+
+REFUSED = {
+    "cait_xxs24_224": "class token joins late",
+    "xcit_nano_12_p16_224": "class token joins late",
+    "swin_tiny_patch4_window7_224": "its blocks stand in 4 stages",
+    "mvitv2_tiny": "stages, where one flat list",
+    "resnet18": "it is a convolutional network",
+    "convnext_atto": "it is a convolutional network",
+    "mixer_s32_224": "a list of blocks with attention was looked for",
+    "samvit_base_patch16": "its 12 blocks of class Block are of no family",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    with pytest.raises(nph.InputTypeError, match=REFUSED[name]) as refusal:
+        nph.find_path(model, torch.zeros(1, 3, 224, 224))
+    assert "\n" not in str(refusal.value)
+    assert "register_vit" in str(refusal.value)
+
+
+class OwnBlock(nn.Module):
+    """Attention and a gated MLP, called with a mask."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.attention = nn.Linear(dim, dim)
+        self.up, self.gate, self.down = nn.Linear(dim, hidden), nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def attend(self, x, mask):
+        return x + (mask[:, 0] @ self.attention(x))
+
+    def mlp(self, x):
+        return x + self.down(self.up(x).tanh() * self.gate(x).sigmoid())
+
+    def forward(self, x, mask):
+        return self.mlp(self.attend(x, mask))
+
+
+class OwnViT(nn.Module):
+    """Every image has a mask of its own, made of its pixels, that all blocks are called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3 * 64, 24)
+        self.layers = nn.ModuleList(OwnBlock(24, 40) for _ in range(4))
+        self.head = nn.Linear(24, 6)
+
+    def forward(self, images):
+        patches = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        mask = (patches @ patches.mT / 50).softmax(-1)[:, None]
+        x = self.embed(patches)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.head(x.mean(1))
+
+
+@nph.register_vit(OwnViT)
+def view_own(model: OwnViT) -> nph.ViT:
+    return nph.ViT(
+        model=model,
+        blocks=model.layers,
+        halves=[nph.Halves(OwnBlock.attend, OwnBlock.mlp)] * len(model.layers),
+        neurons=[layer.down for layer in model.layers],
+        readout=lambda x: model.head(x.mean(1)),
+        pools="patch",
+        num_prefix_tokens=0,
+        num_cls_tokens=0,
+    )
+
+
+def test_own_model_whose_blocks_get_a_mask_an_image():
+    model = redrawn(OwnViT())
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    examine(model, images)
+    together = nph.find_path(model, images, locate="progressive")
+    for index in range(5):
+        alone = nph.find_path(model, images[index : index + 1], locate="progressive")
+        assert torch.equal(alone.neurons, together[index].neurons)
+        assert torch.allclose(alone.score, together[index].score, rtol=1e-4)
+    pieces = nph.find_path(model, images, locate="progressive", internal_batch_size=2)
+    assert torch.equal(pieces.neurons, together.neurons)
+
+
+def test_a_view_that_forgets_a_part_is_refused():
+    class Scaled(OwnViT):
+        def forward(self, images):
+            return 2 * super().forward(images)
+
+    with pytest.raises(nph.InputTypeError, match="Scaled does more than its family's blocks do"):
+        nph.find_path(redrawn(Scaled()), torch.randn(1, 3, 32, 32))
+
+
+def test_one_block_whose_others_the_head_reads():
+    """With one block, what the head reads of the tokens without neurons passes that block's MLP."""
+    model = small_timm("eva", "eva02_tiny_patch14_224", depth=1, global_pool="")
+    (run,) = clean_under_rest(model, "cls")
+    assert torch.allclose(run.replaced(run.images, run.hidden), run.value, atol=1e-5)
+
+
+def clean_under_rest(model, token):
+    images = small_images(model)
+    with at_rest(model):
+        return list(clean_runs(nph.view(model, token), images, 0, lambda sequence, _: sequence.sum((1, 2))))
