@@ -83,7 +83,7 @@ def transform_of(model: nn.Module) -> Transform:
         )
     config = resolve_model_data_config(model)
     patches = getattr(model, "patch_embed", None)
-    channels = getattr(getattr(patches, "proj", None), "in_channels", config["input_size"][0])
+    channels = getattr(model, "in_chans", config["input_size"][0])
     size = config["input_size"][1:]
     if patches is not None and getattr(patches, "strict_img_size", False):
         size = patches.img_size  # create_model(img_size=...) doesn't reach the config

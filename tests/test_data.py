@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from small import small_timm
 
 import neuronpath as nph
 from neuronpath.data import class_namer, find_images, open_image, transform_of
@@ -82,3 +83,11 @@ def test_class_names(demo):
     assert class_namer(demo[0])(7) == "7"
     assert class_namer(timm.create_model("vit_tiny_patch16_224"))(1) == "goldfish"
     assert class_namer(timm.create_model("vit_tiny_patch16_224", num_classes=3))(1) is None
+
+
+def test_a_hybrid_takes_pictures_not_its_stem_s_features(tmp_path):
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (80, 70), "red").save(picture)
+    model = small_timm("vision_transformer_hybrid", "vit_base_r50_s16_224")
+    images, _ = nph.load_images(picture, model)
+    assert images.shape == (1, 3, 64, 64)
