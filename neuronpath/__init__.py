@@ -4,6 +4,7 @@ from . import demo
 from .data import load_images
 from .errors import InputError, InputTypeError
 from .influence import Influence, joint_influence
+from .intervention import enhance, keep, mean_activations, remove, set_to
 from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
@@ -19,13 +20,18 @@ __all__ = [
     "ViT",
     "concat",
     "demo",
+    "enhance",
     "find_path",
     "joint_influence",
+    "keep",
     "list_methods",
     "load_images",
     "load_model",
+    "mean_activations",
     "plot_path",
     "register_method",
     "register_vit",
+    "remove",
+    "set_to",
     "view",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import InputError, InputTypeError
 from .files import write_whole
+from .vit import ViT
 
 FORMAT, VERSION = "neuronpath.paths", 1
 
@@ -187,6 +188,16 @@ class NeuronPaths:
             names=tuple(str(path["name"]) for path in paths),
             settings=dict(document["settings"]),
             class_names={int(label): str(name) for label, name in document["class_names"].items()},
+        )
+
+
+def check_made_for(paths: NeuronPaths, vit: ViT) -> None:
+    """Refuse paths of a model with other weights' names or shapes."""
+    made, widths = paths.settings.get("fingerprint"), paths.settings.get("widths")
+    if (made or vit.fingerprint) != vit.fingerprint or (widths or vit.widths) != vit.widths:
+        raise InputError(
+            f"these paths were made for another model ({paths.settings.get('model', 'unknown')}, {len(widths or [])} blocks); "
+            f"{type(vit.model).__name__} has {len(vit.widths)} blocks of {vit.widths[0]} neurons, or weights of other shapes"
         )
 
 

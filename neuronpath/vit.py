@@ -5,6 +5,7 @@ one function with ``@register_vit`` that says how a block divides into its atten
 torchvision and transformers are in ``families/``.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -67,6 +68,12 @@ class ViT:
     def widths(self) -> list[int]:
         """The number of neurons of every block."""
         return [fc2.in_features for fc2 in self.neurons]
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for the model's architecture, made of the names and shapes of its weights."""
+        shapes = ";".join(f"{name}{tuple(value.shape)}" for name, value in sorted(self.model.state_dict().items()))
+        return hashlib.sha256(shapes.encode()).hexdigest()[:16]
 
     def rest(self, token: str) -> tuple[int, float]:
         """The range of the tokens that ``token`` leaves out; it is one range, whatever the choice."""

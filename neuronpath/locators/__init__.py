@@ -126,6 +126,7 @@ def find_path(
         "precision": precision,
         "model": _architecture(vit.model),
         "widths": vit.widths,
+        "fingerprint": vit.fingerprint,
         "versions": {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)},
     }
     parts: list[NeuronPaths] = []

@@ -1,0 +1,155 @@
+"""Interventions do what they say, to the tokens that they say, and leave nothing behind."""
+
+import copy
+
+import pytest
+import torch
+from small import as_logits, small_images, small_timm
+
+import neuronpath as nph
+
+
+def without_columns(model, neurons, factor=0.0):
+    """A hand-edited copy: the neurons' columns of fc2 multiplied by a factor, which acts on all tokens."""
+    edited = copy.deepcopy(model)
+    with torch.no_grad():
+        for block, chosen in zip(edited.blocks, neurons, strict=True):
+            block.mlp.fc2.weight[:, torch.as_tensor(chosen).reshape(-1)] *= factor
+    return edited
+
+
+MODELS = {
+    "class token": ("vision_transformer", "vit_small_patch16_224"),
+    "patches, registers": ("eva", "vit_small_patch16_rope_reg1_gap_256"),
+    "SwiGLU": ("vision_transformer", "vit_giant_patch14_dinov2"),
+    "relative": ("beit", "beit_base_patch16_224"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("factor", [0.0, 3.0])
+def test_on_all_tokens_equals_edited_weights(name, factor):
+    model = small_timm(*MODELS[name])
+    images, neurons = small_images(model, 3), [[1, 5], [0, 2], [7, 3]]
+    plain = as_logits(model, images)
+    with nph.enhance(model, neurons, factor, tokens="all"):
+        found = as_logits(model, images)
+    assert torch.allclose(found, as_logits(without_columns(model, neurons, factor), images), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, plain)
+    assert torch.equal(as_logits(model, images), plain)
+
+
+def test_each_image_has_its_own_path(demo):
+    model, images, _ = demo
+    paths = nph.find_path(model, images[:4])
+    with nph.remove(model, paths):
+        together = as_logits(model, images[:4])
+    for index in range(4):
+        with nph.remove(model, paths[index]):
+            assert torch.allclose(as_logits(model, images[index : index + 1])[0], together[index], atol=1e-5)
+    clean, removed = as_logits(model, images[:4]).softmax(-1), together.softmax(-1)
+    drop = (clean - removed).gather(1, paths.target[:, None])[:, 0]
+    assert torch.allclose(drop, paths.removal, atol=1e-6)
+
+
+def test_removal_on_the_path_s_tokens_only():
+    """A hook written out by hand: class token, neuron 3 of block 1."""
+    model = small_timm("vision_transformer", "vit_small_patch16_224")
+    images = small_images(model, 3)
+    neurons = [0, 3, 9]
+
+    def hook(block):
+        def zero(_module, args):
+            x = args[0].clone()
+            x[:, 0, neurons[block]] = 0
+            return (x,)
+
+        return zero
+
+    handles = [b.mlp.fc2.register_forward_pre_hook(hook(i)) for i, b in enumerate(model.blocks)]
+    expected = as_logits(model, images)
+    for handle in handles:
+        handle.remove()
+    with nph.remove(model, neurons):
+        assert torch.allclose(as_logits(model, images), expected, atol=1e-6)
+
+
+def test_keep_and_set_to():
+    model = small_timm("vision_transformer", "vit_small_patch16_224")
+    images, neurons = small_images(model, 3), torch.tensor([[1, 5], [0, 2], [7, 3]])
+    others = [
+        sorted(set(range(width)) - set(chosen.tolist()))
+        for width, chosen in zip(nph.view(model).widths, neurons, strict=True)
+    ]
+    with nph.keep(model, neurons, tokens="all"):
+        assert torch.allclose(
+            as_logits(model, images), as_logits(without_columns(model, others), images), rtol=1e-4, atol=1e-5
+        )
+    with nph.set_to(model, neurons, 0.0):
+        zeroed = as_logits(model, images)
+    with nph.remove(model, neurons):
+        assert torch.equal(as_logits(model, images), zeroed)
+    means = nph.mean_activations(model, images)
+    with nph.set_to(model, neurons, means):
+        first = as_logits(model, images)
+    assert not torch.allclose(first, zeroed)
+    with nph.set_to(
+        model, [list(range(width)) for width in nph.view(model).widths], means
+    ):  # nothing of the image is left
+        pass
+    seen = []
+    handle = model.blocks[1].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].mean(0)))
+    as_logits(model, images)
+    handle.remove()
+    assert torch.allclose(means[1], seen[0], atol=1e-6)
+
+
+def test_nested_acts_from_the_outside_in():
+    model = small_timm("vision_transformer", "vit_small_patch16_224")
+    images, neurons = small_images(model, 2), [1, 2, 3]
+    with nph.enhance(model, neurons, 3.0), nph.enhance(model, neurons, 2.0):
+        twice = as_logits(model, images)
+    with nph.enhance(model, neurons, 6.0):
+        assert torch.allclose(as_logits(model, images), twice, atol=1e-5)
+    with nph.enhance(model, neurons, 3.0), nph.set_to(model, neurons, 0.5):
+        last = as_logits(model, images)
+    with nph.set_to(model, neurons, 0.5):
+        assert torch.equal(as_logits(model, images), last)
+
+
+def test_nothing_stays_after_an_exception():
+    model = small_timm("vision_transformer", "vit_small_patch16_224").train()
+    hooks = sum(len(module._forward_pre_hooks) for module in model.modules())
+    with pytest.raises(ZeroDivisionError), nph.remove(model, [1, 2, 3]):
+        raise ZeroDivisionError
+    assert sum(len(module._forward_pre_hooks) for module in model.modules()) == hooks
+    assert model.training
+
+
+def test_a_compiled_model(demo):
+    model, images, _ = demo
+    paths = nph.find_path(model, images[:2])
+    with nph.remove(model, paths):
+        expected = as_logits(model, images[:2])
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    plain = as_logits(compiled, images[:2])
+    with nph.remove(compiled, paths):
+        assert torch.allclose(as_logits(compiled, images[:2]), expected, atol=1e-6)
+    assert torch.equal(as_logits(compiled, images[:2]), plain)
+
+
+def test_bad_input(demo):
+    model, images, _ = demo
+    paths = nph.find_path(model, images[:2])
+    with pytest.raises(nph.InputError, match="the batch has 3 images, but there are 2 paths"), nph.remove(model, paths):
+        model(images[:3])
+    other = small_timm("vision_transformer", "vit_small_patch16_224")
+    for call in (nph.remove, nph.keep):
+        with pytest.raises(nph.InputError, match="made for another model"), call(other, paths):
+            pass
+    with pytest.raises(nph.InputError, match="neuron 99999 of block 0 is out of range"), nph.remove(model, [99999] * 8):
+        pass
+    with pytest.raises(nph.InputError, match="tokens 'cls' is unknown; expected one of 'path', 'all'"):
+        nph.remove(model, [1] * 8, tokens="cls").__enter__()
+    with pytest.raises(nph.InputError, match="value holds tensors of shapes"):
+        nph.set_to(model, [1] * 8, [torch.zeros(3)] * 8)
