@@ -9,7 +9,7 @@ so it wants a batch of as many images, in the same order; a plain list of neuron
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -69,22 +69,26 @@ def _apply(vit: ViT, tokens: str, edit: Edit, block: int, chosen: Tensor, values
     return vit.join(edit(block, here, chosen), others)
 
 
-def remove(model: nn.Module, neurons: Neurons, *, tokens: str = "path"):
+def remove(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
     """The neurons at 0. See :func:`edited` for the arguments."""
     return enhance(model, neurons, 0.0, tokens=tokens)
 
 
-def enhance(model: nn.Module, neurons: Neurons, factor: float = 2.0, *, tokens: str = "path"):
+def enhance(
+    model: nn.Module, neurons: Neurons, factor: float = 2.0, *, tokens: str = "path"
+) -> AbstractContextManager[None]:
     """The neurons multiplied by ``factor``. See :func:`edited` for the other arguments."""
     return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values * factor, values), tokens)
 
 
-def keep(model: nn.Module, neurons: Neurons, *, tokens: str = "path"):
+def keep(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
     """All but the neurons at 0. See :func:`edited` for the arguments."""
     return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values, 0.0), tokens)
 
 
-def set_to(model: nn.Module, neurons: Neurons, value: float | Sequence[Tensor], *, tokens: str = "path"):
+def set_to(
+    model: nn.Module, neurons: Neurons, value: float | Sequence[Tensor], *, tokens: str = "path"
+) -> AbstractContextManager[None]:
     """The neurons at ``value``: a number, or a tensor (M,) a block, such as :func:`mean_activations`.
 
     See :func:`edited` for the other arguments.
