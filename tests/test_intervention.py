@@ -93,7 +93,6 @@ def test_keep_and_set_to():
     with nph.set_to(model, neurons, means):
         first = as_logits(model, images)
     assert not torch.allclose(first, zeroed)
-    with nph.set_to(
     seen = []
     handle = model.blocks[1].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, 0].mean(0)))
     as_logits(model, images)
