@@ -47,6 +47,7 @@ def find_path(
         str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
     ] = None,
     n_steps: Annotated[int | None, typer.Option(help="Quadrature nodes. [default: as many as needed]")] = None,
+    seed: Annotated[int, typer.Option(help="Of method random.")] = 0,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images read at a time.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
@@ -84,7 +85,8 @@ def find_path(
             first = pixels[:1] if first is None else first
             paths = find(
                 vit, pixels, target, method=method, objective=objective, effort=effort, locate=locate, preset=preset,
-                top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, names=names,
+                top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
+                names=names,
                 progress=bar,
             )  # fmt: skip
             parts.append(paths)

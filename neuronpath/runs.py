@@ -31,6 +31,7 @@ class CleanRun:
     vit: ViT
     output: Output
     pieces: Pieces
+    pixels: Tensor  # (B, C, H, W)
     answer: Tensor  # (B, classes), or whatever else the model returns
     target: Tensor | None  # (B,)
     extras: list[Extra]  # what the model calls each block with, beside its input
@@ -171,7 +172,17 @@ def clean_run(
         others = vit.mlp(0, others)
     live_gradients = [vit.split(gradient)[0].to(widest(gradient)) for gradient in found]
     return CleanRun(
-        vit, output, pieces, answer.detach(), target, extras, hidden, middle.clone(), others.clone(), live_gradients
+        vit,
+        output,
+        pieces,
+        images,
+        answer.detach(),
+        target,
+        extras,
+        hidden,
+        middle.clone(),
+        others.clone(),
+        live_gradients,
     )
 
 

@@ -20,7 +20,7 @@ from ..outputs import Output, likelihoods, output_name
 from ..paths import NeuronPaths, check_names, concat
 from ..runs import CleanRun, check_images, clean_runs
 from ..vit import ViT, view
-from . import causal, joint  # noqa: F401  (they register their methods)
+from . import activation, causal, conductance, influence_pattern, joint, knowledge, random  # noqa: F401  (they register)
 from .progressive import locate_as_published, locate_progressive
 from .registry import EFFORTS, OBJECTIVES, Found, Method, Search, list_methods, method_named, register_method
 
@@ -48,6 +48,7 @@ def find_path(
     n_steps: int | None = None,
     precision: str | None = None,
     internal_batch_size: int | None = None,
+    seed: int = 0,
     names: Sequence[str] | None = None,
     progress: bool | tqdm = False,
 ) -> NeuronPaths:
@@ -60,9 +61,10 @@ def find_path(
         images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
         target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
         method: "joint" maximises the joint attribution score over the whole path; "causal" takes the neurons whose removal
-            the output feels most; :func:`list_methods` has them all.
+            the output feels most. For comparison: "activation", "knowledge", "influence_pattern", "conductance" and "random",
+            each described where it is defined (``neuronpath/locators/``); :func:`list_methods` has them all.
         objective: what "joint" maximises: "joint", the joint attribution score, or "complete", the complete attribution.
-        effort: of "joint": "standard" refines one start, "thorough" several, to the end.
+        effort: "standard", or "thorough": "joint" refines several starts in place of one, "causal" refines its path.
         locate: "progressive" has "joint" choose block by block and not refine; None is the whole path at once.
         preset: "paper" is the published algorithm to the letter (block by block, whole blocks scaled, 20 left Riemann steps).
         top_k: neurons a block.
@@ -75,6 +77,7 @@ def find_path(
             of |F(1) - F(0)|.
         precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.
         internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
+        seed: of method "random".
         names: B names for the images; None numbers them.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
@@ -102,6 +105,10 @@ def find_path(
         raise InputError(
             f"locate, preset and objective are choices of method 'joint'; expected none of them with {method!r}"
         )
+    if effort != "standard" and method not in ("joint", "causal"):
+        raise InputError(
+            f"effort {effort!r} is a choice of methods 'joint' and 'causal'; expected 'standard' with {method!r}"
+        )
     if (locate or preset) and objective != "joint":
         raise InputError(
             f"objective {objective!r} is sought over the whole path; expected neither locate nor preset with it"
@@ -111,7 +118,7 @@ def find_path(
     elif locate == "progressive":
         way = PROGRESSIVE
     rule = Quadrature(quadrature or way.quadrature, n_steps)
-    search = Search(rule, _top_k(top_k, vit), objective, effort)
+    search = Search(rule, _top_k(top_k, vit), objective, effort, seed)
     settings = {
         "method": method,
         "objective": objective,
@@ -123,6 +130,7 @@ def find_path(
         "token": vit.token,
         "quadrature": rule.method,
         "n_steps": rule.n_steps,
+        "seed": seed,
         "precision": precision,
         "model": _architecture(vit.model),
         "widths": vit.widths,

@@ -22,6 +22,7 @@ class Search:
     top_k: int = 1  # neurons a block
     objective: str = "joint"  # maximise the joint attribution score, or the "complete" attribution
     effort: str = "standard"
+    seed: int = 0  # of methods that draw
 
 
 @dataclass(frozen=True, eq=False)
