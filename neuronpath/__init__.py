@@ -1,8 +1,11 @@
 """neuronpath: which neurons, block by block, carry a vision transformer's decision."""
 
 from . import demo
+from .classes import ClassPath, class_path, cluster, consensus, frequency, similarity, stability
+from .comparison import find_paths
 from .data import load_images
 from .errors import InputError, InputTypeError
+from .evaluation import evaluate
 from .influence import Influence, joint_influence
 from .intervention import enhance, keep, mean_activations, remove, set_to
 from .locators import find_path, list_methods, register_method
@@ -12,16 +15,23 @@ from .plots import plot_path
 from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
+    "ClassPath",
     "Halves",
     "Influence",
     "InputError",
     "InputTypeError",
     "NeuronPaths",
     "ViT",
+    "class_path",
+    "cluster",
     "concat",
+    "consensus",
     "demo",
     "enhance",
+    "evaluate",
     "find_path",
+    "find_paths",
+    "frequency",
     "joint_influence",
     "keep",
     "list_methods",
@@ -33,5 +43,7 @@ __all__ = [
     "register_vit",
     "remove",
     "set_to",
+    "similarity",
+    "stability",
     "view",
 ]

@@ -97,7 +97,7 @@ def class_path(
             neurons = common
         rows = []
         for name, part in zip(("own", "held out"), parts, strict=False):
-            table = measure(model, images[part], label, {"class": neurons, "consensus": common})
+            table = measure(model, images[part], label, {"class": neurons, "consensus": common}, label)
             means = (
                 table.drop(columns=["image", "label", "predicted", "target", "right"])
                 .groupby("method", sort=False)

@@ -1,8 +1,9 @@
 """The commands: find-path and neuronpath. Parse, call, print; no computing here."""
 
+import json as jsonlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,18 @@ import typer
 from tqdm import tqdm
 
 from . import demo
-from .data import batches, find_images, transform_of
+from .comparison import compare, save, way
+from .data import batches, find_images, labelled_batches, transform_of
 from .errors import InputError
+from .evaluation import as_text, summary
 from .files import check_distinct, check_writable, write_whole
 from .locators import find_path as find
 from .models import DEMO, load_model
-from .paths import NeuronPaths, concat
+from .paper import WAYS as PAPER_WAYS
+from .paper import as_report
+from .paths import NeuronPaths, check_made_for, concat
 from .plots import check_picture, plot_path
+from .vit import view
 
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
@@ -106,6 +112,104 @@ def find_path(
     return SOME_LEFT_OUT if skipped else DONE
 
 
+def evaluate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the 360 held-out digits.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A timm model, or 'demo' for the embedded one.")] = DEMO,
+    pretrained: Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")] = True,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(help="Methods, with commas; also joint-thorough, complete, progressive, paper, causal-thorough."),
+    ] = "joint,causal,activation,knowledge,influence_pattern,conductance,random",
+    paths: Annotated[
+        list[Path] | None, typer.Option(help="A file of find-path's for the same images, to be evaluated too.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
+    top_k: Annotated[int, typer.Option(help="Neurons a block.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of random neurons and of the bootstrap.")] = 0,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's tables and claims, on this model and these images.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images read at a time.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the table and its settings here.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --csv and --json replace existing files.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
+) -> int:
+    """Compare methods on the same images: scores, and what removing and enhancing their paths really does.
+
+    Without arguments: the embedded model on 360 handwritten digits.
+    """
+    check_distinct([csv, json])
+    for file in (csv, json):
+        if file is not None:
+            check_writable(file, overwrite)
+    if target not in ("label", "predicted"):
+        raise InputError(f"target {target!r} is unknown; expected 'label' or 'predicted'")
+    ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
+    for name in ways:
+        way(name)
+    saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
+    vit = load_model(model, pretrained, checkpoint, device)
+    for known in saved.values():
+        check_made_for(known, view(vit))
+    skipped: list[str] = []
+    if folder is not None:
+        mapping = None if classes is None else read_classes(classes)
+        source, total = labelled_batches(vit, folder, mapping, target == "label", limit, batch_size, skipped.append)
+    elif model == DEMO:
+        source, total = digits(limit, batch_size)
+    else:
+        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    with tqdm(total=total * len(ways), unit="path", disable=True if quiet else None) as bar:
+        measured, found = compare(vit, source, ways, explain=target, saved=saved, progress=bar, top_k=top_k, seed=seed)
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    table = summary(measured, seed)
+    if not quiet and paper:
+        first = measured[measured["method"] == ways[0]]
+        print(as_report(table, found[ways[0]], first["label"].tolist() if first["right"].notna().all() else None))
+    elif not quiet:
+        for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
+            if len(here := table[table["images"] == images]):
+                print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
+    save(table, csv, json, overwrite)
+    return SOME_LEFT_OUT if skipped else DONE
+
+
+def read_classes(file: Path) -> dict[str, int]:
+    """A JSON object of folder names and class numbers."""
+    try:
+        classes = jsonlib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{file} can't be read as JSON; expected an object of folder names and class numbers"
+        ) from None
+    if not isinstance(classes, dict) or not all(type(index) is int for index in classes.values()):
+        raise InputError(f'{file} isn\'t a map of folder names to class numbers; expected such as {{"cat": 3}}')
+    return classes
+
+
+def digits(limit: int | None, size: int) -> tuple[Iterator[tuple[torch.Tensor, list[str], list[int] | None]], int]:
+    """The held-out digits in batches with names and labels, and how many there are."""
+    _, images, labels = demo.load()
+    images, labels = images[:limit], labels[:limit]
+    starts = range(0, len(images), size)
+    names = [f"held-out digit {i}" for i in range(len(images))]
+    return ((images[i : i + size], names[i : i + size], labels[i : i + size].tolist()) for i in starts), len(images)
+
+
 def one_digit_of_each_class() -> tuple[torch.Tensor, list[str]]:
     """The first held-out digit of every class, (10, 1, 32, 32), and their names."""
     _, images, labels = demo.load()
@@ -151,6 +255,7 @@ def main() -> None:
     """neuronpath: its commands."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command("find-path")(find_path)
+    app.command("evaluate")(evaluate)
 
     @app.callback()
     def _about() -> None:

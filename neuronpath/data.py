@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,81 @@ def batches(
             images, names = [], []
     if images:
         yield torch.stack(images), names
+
+
+def find_labelled(
+    folder: Path, model: nn.Module, classes: Mapping[str, int] | None = None
+) -> tuple[list[Path], list[int]]:
+    """The images of a folder with one folder a class, in order, and their classes.
+
+    ``classes`` maps folders' names to the model's classes; without, a name is a class's number, its name, or its WordNet id.
+    Raises InputError for a folder whose class can't be told.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; expected one with a folder of images for each class")
+    parts = sorted(part for part in folder.iterdir() if part.is_dir())
+    if not parts:
+        raise InputError(f"{folder} holds no folders; expected one folder of images for each class")
+    known = {part.name: index for part in parts if (index := _class_of(part.name, model, classes)) is not None}
+    unknown = [part.name for part in parts if part.name not in known]
+    if unknown:
+        raise InputError(
+            f"{folder} holds {unknown[0]!r}, which names no class of {type(model).__name__}; expected class numbers or names, "
+            "or pass --classes FILE (JSON: folder name to class number), or --target predicted"
+        )
+    paths, labels = [], []
+    for part in parts:
+        images = find_images([part])[1]
+        paths += images
+        labels += [known[part.name]] * len(images)
+    return paths, labels
+
+
+def labelled_batches(
+    model: nn.Module,
+    folder: Path,
+    classes: Mapping[str, int] | None,
+    labels_wanted: bool,
+    limit: int | None,
+    size: int,
+    skip: Callable[[str], object],
+) -> tuple[Iterator[tuple[Tensor, list[str], list[int] | None]], int]:
+    """Up to ``size`` images at a time with names and labels, and how many there are; labels are None where not wanted nor to be had.
+
+    A limit takes as many of each class as it can.
+    """
+    try:
+        paths, labels = find_labelled(folder, model, classes)
+    except InputError:
+        if labels_wanted or classes is not None:
+            raise
+        paths, labels = find_images([folder])[1][:limit], []
+    if labels and limit is not None:
+        turn = [labels[:i].count(label) for i, label in enumerate(labels)]  # the image's place in its class
+        chosen = sorted(sorted(range(len(paths)), key=lambda i: (turn[i], labels[i]))[:limit])
+        paths, labels = [paths[i] for i in chosen], [labels[i] for i in chosen]
+    label_of = dict(zip(map(str, paths), labels, strict=True)) if labels else {}
+    source = batches([], paths, transform_of(model), size, skip)
+    return ((pixels, names, [label_of[name] for name in names] if label_of else None) for pixels, names in source), len(
+        paths
+    )
+
+
+def _class_of(folder: str, model: nn.Module, classes: Mapping[str, int] | None) -> int | None:
+    """The class that a folder's name stands for."""
+    count = getattr(model, "num_classes", 0)
+    if classes is not None:
+        return classes.get(folder)
+    if folder.isdecimal() and int(folder) < count:
+        return int(folder)
+    subset = infer_imagenet_subset(model)
+    ids = [ImageNetInfo(subset).index_to_label_name(index) for index in range(count)] if subset else []
+    if folder in ids:
+        return ids.index(folder)
+    name_of = class_namer(model)
+    names = [(name_of(index) or "").lower() for index in range(count)]
+    plain = folder.replace("_", " ").lower()
+    return names.index(plain) if plain and names.count(plain) == 1 else None
 
 
 def class_namer(model: nn.Module) -> Callable[[int], str | None]:

@@ -19,20 +19,11 @@ from .errors import InputError
 from .hooks import at_rest
 from .influence import as_neurons, joint_influence
 from .intervention import Neurons, enhance, remove
-from .locators import find_path, list_methods
 from .outputs import as_target, check_range, run_model
 from .paths import NeuronPaths, check_made_for
 from .runs import check_images
 from .vit import view
 
-# ways to find a path, by a name each: what find_path is called with
-WAYS: dict[str, dict[str, Any]] = {
-    "joint, thorough": {"effort": "thorough"},
-    "complete": {"objective": "complete"},
-    "progressive": {"locate": "progressive"},
-    "paper": {"preset": "paper"},
-    "causal, thorough": {"method": "causal", "effort": "thorough"},
-}
 FIGURES = (
     "score", "attribution", "removal", "removal_relative", "enhancement", "enhancement_relative", "accuracy_removed",
     "accuracy_enhanced",
@@ -40,18 +31,12 @@ FIGURES = (
 RESAMPLES = 2000
 
 
-def way(name: str) -> dict[str, Any]:
-    """What ``find_path`` is called with for a way named in :data:`WAYS`, or a method's name."""
-    if name not in WAYS and name not in list_methods():
-        raise InputError(f"method {name!r} is unknown; expected one of {', '.join(sorted([*list_methods(), *WAYS]))}")
-    return WAYS.get(name, {"method": name})
-
-
 def measure(
     model: nn.Module,
     images: Tensor,
     labels: int | Sequence[int] | Tensor | np.ndarray | None,
     paths: Mapping[str, Neurons],
+    target: int | Sequence[int] | Tensor | None = None,
     *,
     factor: float = 2.0,
     batch_size: int = 64,
@@ -79,7 +64,9 @@ def measure(
     predicted = clean.argmax(-1)
     named = {name: _as_paths(name, given, images, vit) for name, given in paths.items()}
     targets = {name: given.target for name, given in named.items() if given is not None}
-    target = next(iter(targets.values()), predicted)
+    wanted = as_target(target, len(images))
+    target = next(iter(targets.values()), predicted) if wanted is None else wanted
+    check_range(target, clean.shape[-1])
     for name, other in targets.items():
         if not torch.equal(other, target):
             raise InputError(
@@ -136,6 +123,7 @@ def evaluate(
     images: Tensor,
     labels: int | Sequence[int] | Tensor | np.ndarray | None,
     paths: Mapping[str, Neurons],
+    target: int | Sequence[int] | Tensor | None = None,
     *,
     factor: float = 2.0,
     seed: int = 0,
@@ -150,6 +138,8 @@ def evaluate(
         labels: the true classes, one or (B,); None leaves out what needs them.
         paths: by name, NeuronPaths for these images, or neurons (L,), (L, K) or (B, L, K). The first is what the others are
             compared with, beside "random" where there is one. All must explain the same classes.
+        target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
+            predicted ones.
         factor: of the enhancement.
         seed: of the bootstrap.
         batch_size: images run at once.
@@ -160,7 +150,9 @@ def evaluate(
         figure (see :func:`measure`); mean, low, high; minus_first, minus_first_low, minus_first_high and minus_random, ..., the
         difference to those methods. ``table.attrs["settings"]`` says what made it.
     """
-    return summary(measure(model, images, labels, paths, factor=factor, batch_size=batch_size, progress=progress), seed)
+    return summary(
+        measure(model, images, labels, paths, target, factor=factor, batch_size=batch_size, progress=progress), seed
+    )
 
 
 def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -241,15 +233,3 @@ def _share(logits: Tensor, target: Tensor) -> Tensor:
 
 def _gained_right(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:
     return ((after.argmax(-1) == truth).float() - (before.argmax(-1) == truth).float()).numpy()
-
-
-def find_paths(
-    model: nn.Module, images: Tensor, ways: Sequence[str], target: Any = None, *, progress: bool = False, **options: Any
-) -> dict[str, NeuronPaths]:
-    """Paths by several ways at once, to be evaluated: {name: NeuronPaths} for names of methods or of :data:`WAYS`."""
-    calls = {name: way(name) for name in ways}  # all names are checked before the first is run
-    found = {}
-    for name, call in calls.items():
-        with tqdm(total=len(images), desc=name, unit="image", disable=not progress) as bar:
-            found[name] = find_path(model, images, target, progress=bar, **{**options, **call})
-    return found

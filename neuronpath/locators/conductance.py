@@ -7,6 +7,7 @@ import torch
 from captum.attr import LayerConductance
 from torch import Tensor
 
+from ..errors import InputError
 from ..hooks import eager
 from ..outputs import as_tensor
 from ..runs import CleanRun
@@ -19,6 +20,10 @@ NODES = 10
 def locate_conductance(run: CleanRun, search: Search) -> Found:
     """The largest conductances of every block, summed over tokens; the baseline is an image of zeros."""
     method, n_steps = search.quadrature.method, search.quadrature.n_steps or NODES
+    if method == "gaussradau":
+        raise InputError(
+            "quadrature 'gaussradau' isn't one of captum's, which conductance is; expected 'gausslegendre', ..."
+        )
     rows = torch.empty(0, dtype=torch.long, device=run.images.device)
 
     def output(pixels: Tensor, images: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ def locate_conductance(run: CleanRun, search: Search) -> Found:
                     n_steps=n_steps,
                     method=method,
                     attribute_to_layer_input=True,
-                    internal_batch_size=max(run.pieces.size, piece.stop - piece.start),
+                    internal_batch_size=max(run.pieces.size, 2 * (piece.stop - piece.start)),  # captum's least
                 )
             conductance[piece] = run.vit.split(found)[0].sum(1)
 

@@ -1,0 +1,128 @@
+"""``neuronpath evaluate`` as a person would type it."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from test_cli import Result, refused
+
+import neuronpath as nph
+from neuronpath import cli
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["neuronpath", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return Result(int(stop.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Held-out digits as pictures, one folder a class."""
+    pixels, labels = nph.demo.load_pixels()
+    for digit in range(3):
+        inside = tmp_path / "pictures" / str(digit)
+        inside.mkdir(parents=True)
+        for i in (labels == digit).nonzero()[0][:4]:
+            Image.fromarray((pixels[i] * 15).astype("uint8"), "L").resize((32, 32)).save(inside / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def test_digits(evaluate, tmp_path):
+    files = [tmp_path / name for name in ("a.csv", "a.json", "b.csv", "b.json")]
+    first = evaluate("--limit", 30, "--methods", "joint,activation,random", "--csv", files[0], "--json", files[1])
+    assert first.code == 0
+    assert "all images: 30" in first.out
+    second = evaluate(
+        "--limit", 30, "--methods", "joint,activation,random", "--csv", files[2], "--json", files[3], "--quiet"
+    )
+    assert second.out == ""
+    assert files[0].read_bytes() == files[2].read_bytes()
+    assert files[1].read_bytes() == files[3].read_bytes()
+    table = pd.read_csv(files[0])
+    model, images, labels = nph.demo.load()
+    images, labels = images[:30], labels[:30]
+    expected = nph.evaluate(
+        model, images, labels, nph.find_paths(model, images, ["joint", "activation", "random"], labels)
+    )
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-4, atol=1e-7)
+    assert json.loads(files[1].read_text())["settings"]["images"] == 30
+    refused(evaluate("--csv", files[0]), "a.csv", "--overwrite")
+
+
+def test_a_folder(evaluate, folder, tmp_path):
+    result = evaluate(folder, "--methods", "joint,random", "--csv", tmp_path / "t.csv")
+    assert result.code == 0, result.err
+    assert "all images: 12" in result.out
+    assert evaluate(folder, "--methods", "random", "--limit", 5).out.startswith("all images: 5\n")
+    (folder / "0").rename(folder / "zero")
+    refused(evaluate(folder), "'zero'", "names no class", "--classes", "--target predicted")
+    assert evaluate(folder, "--target", "predicted", "--methods", "random").code == 0
+    mapping = tmp_path / "classes.json"
+    mapping.write_text('{"zero": 0, "1": 1, "2": 2}')
+    again = evaluate(folder, "--methods", "joint,random", "--classes", mapping, "--csv", tmp_path / "u.csv")
+    assert again.code == 0
+    merged = [
+        pd.read_csv(tmp_path / name).set_index(["method", "images", "figure"])["mean"] for name in ("t.csv", "u.csv")
+    ]
+    pd.testing.assert_series_equal(*merged, rtol=1e-4, check_like=True)
+
+
+def test_a_saved_file(evaluate, folder, tmp_path):
+    files = sorted(folder.rglob("*.png"))
+    model = nph.demo.load()[0]
+    images, names = nph.load_images(files, model)
+    labels = [int(file.parent.name) for file in files]
+    path = nph.find_path(model, images, labels, names=names, method="causal").save(tmp_path / "mine.json")
+    result = evaluate(folder, "--methods", "causal", "--paths", path)
+    assert result.code == 0, result.err
+    lines = [line.split(maxsplit=1) for line in result.out.splitlines() if line.startswith(("causal", "mine"))]
+    assert lines[0][1].strip() == lines[1][1].strip()
+    refused(evaluate("--methods", "causal", "--paths", path), "'mine'", "other images")
+    document = json.loads(path.read_text())
+    document["settings"]["fingerprint"] = "0" * 16
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    refused(evaluate(folder, "--paths", tmp_path / "other.json"), "made for another model")
+
+
+def test_the_paper_s_tables(evaluate):
+    result = evaluate("--limit", 40, "--paper")
+    assert result.code == 0
+    for words in (
+        "Joint attribution score, by method",
+        "change of accuracy",
+        "Similarity of classes",
+        "Claims of the paper",
+    ):
+        assert words in result.out
+    claims = [line for line in result.out.splitlines() if line.startswith("- ")]
+    assert len(claims) == 8
+    assert all(claim.startswith(("- holds", "- does not hold", "- open")) for claim in claims)
+
+
+def test_bad_input(evaluate, folder, tmp_path):
+    refused(evaluate("--methods", "joint,gusto"), "'gusto'", "activation, causal")
+    refused(evaluate("--target", "both"), "'both'", "'label' or 'predicted'")
+    refused(evaluate("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no folder was named")
+    refused(evaluate(tmp_path / "nowhere"), "nowhere is no folder")
+    (tmp_path / "empty").mkdir()
+    refused(evaluate(tmp_path / "empty"), "holds no folders")
+    (tmp_path / "c.json").write_text("{")
+    refused(evaluate(folder, "--classes", tmp_path / "c.json"), "c.json can't be read as JSON")
+    (tmp_path / "c.json").write_text('{"0": "nought"}')
+    refused(evaluate(folder, "--classes", tmp_path / "c.json"), "isn't a map of folder names to class numbers")
+    (tmp_path / "c.json").write_text('{"0": 77, "1": 1, "2": 2}')
+    refused(evaluate(folder, "--classes", tmp_path / "c.json"), "target 77 is out of range; expected 0 to 9")
+    (folder / "1" / "broken.png").write_bytes(b"no picture")
+    result = evaluate(folder, "--methods", "random")
+    assert result.code == 1
+    assert "skipped: " in result.err
+    assert torch.get_num_threads() == 1

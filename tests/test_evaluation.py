@@ -1,0 +1,157 @@
+"""Tables of what paths are worth: the numbers by hand, the same ones again, and what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from small import as_logits, small_images, small_timm
+
+import neuronpath as nph
+from neuronpath.evaluation import as_text, interval, measure, summary
+
+
+@pytest.fixture(scope="module")
+def measured(demo):
+    model, images, labels = demo
+    some = list(range(0, 240, 6)) + wrong_ones(demo)[:3]
+    images, labels = images[some], labels[some]
+    paths = nph.find_paths(model, images, ["joint", "causal", "random"], labels)
+    return model, images, labels, paths, measure(model, images, labels, paths, batch_size=16)
+
+
+def wrong_ones(demo):
+    model, images, labels = demo
+    return (as_logits(model, images).argmax(1) != labels).nonzero()[:, 0].tolist()
+
+
+def test_measured_by_hand(measured):
+    """Clean and edited probabilities from hooks written out here, image by image."""
+    model, images, labels, paths, table = measured
+    row = table[(table["method"] == "causal") & (table["image"] == 5)].iloc[0]
+    probability = as_logits(model, images[5:6]).softmax(1)[0, labels[5]].item()
+
+    def with_factor(factor):
+        handles = []
+        for block, neuron in zip(model.blocks, paths["causal"].neurons[5, :, 0].tolist(), strict=True):
+
+            def hook(_module, args, neuron=neuron):
+                x = args[0].clone()
+                x[:, 0, neuron] *= factor
+                return (x,)
+
+            handles.append(block.mlp.fc2.register_forward_pre_hook(hook))
+        logits = as_logits(model, images[5:6])
+        for handle in handles:
+            handle.remove()
+        return logits.softmax(1)[0, labels[5]].item()
+
+    assert row["probability"] == pytest.approx(probability)
+    assert row["removal"] == pytest.approx(probability - with_factor(0), abs=1e-6)
+    assert row["enhancement"] == pytest.approx(with_factor(2) - probability, abs=1e-6)
+    assert row["removal_relative"] == pytest.approx(row["removal"] / probability)
+    np.testing.assert_allclose(table[table["method"] == "joint"]["score"], paths["joint"].score, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(table[table["method"] == "joint"]["removal"], paths["joint"].removal, atol=1e-6)
+
+
+def test_accuracy_changes(measured):
+    model, images, labels, _, table = measured
+    with nph.remove(model, [list(range(256))] * 8):  # nothing is left of the class token's MLPs
+        after = (as_logits(model, images).argmax(1) == labels).float()
+    before = (as_logits(model, images).argmax(1) == labels).float()
+    everything = measure(model, images, labels, {"all": [list(range(256))] * 8})
+    np.testing.assert_array_equal(everything["accuracy_removed"], after - before)
+    assert everything["accuracy_removed"].min() == -1
+    assert table["right"].sum() == 3 * before.sum().item()
+
+
+def test_summary_by_hand(measured):
+    table, made = measured[-1], summary(measured[-1], seed=3)
+    right = table["right"].to_numpy(dtype=bool)
+    for which, chosen in (("all", np.ones(len(table), dtype=bool)), ("right", right), ("wrong", ~right)):
+        part = table[chosen]
+        for method in ("joint", "causal", "random"):
+            values = part[part["method"] == method]["removal"].to_numpy(dtype=float)
+            row = made[(made["images"] == which) & (made["method"] == method) & (made["figure"] == "removal")].iloc[0]
+            assert row["n"] == len(values)
+            assert row["mean"] == pytest.approx(values.mean())
+            first, drawn = (part[part["method"] == m]["removal"].to_numpy(dtype=float) for m in ("joint", "random"))
+            assert row["minus_first"] == pytest.approx((values - first).mean(), abs=1e-12)
+            assert row["minus_random"] == pytest.approx((values - drawn).mean(), abs=1e-12)
+            assert row["low"] <= row["mean"] <= row["high"]
+    zero = made[(made["method"] == "joint")][["minus_first", "minus_first_low", "minus_first_high"]]
+    assert (zero.to_numpy() == 0).all()
+
+
+def test_interval_is_scipy_s():
+    values = np.random.default_rng(1).exponential(size=80)
+    index = np.random.default_rng(0).integers(0, 80, (4000, 80))
+    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5))
+    mean, low, high = interval(values, index)
+    assert mean == values.mean()
+    assert low == pytest.approx(expected.confidence_interval.low, abs=0.02)
+    assert high == pytest.approx(expected.confidence_interval.high, abs=0.02)
+
+
+def test_the_same_numbers_again(measured):
+    model, images, labels, paths, table = measured
+    again = measure(model, images, labels, paths, batch_size=5)
+    pd.testing.assert_frame_equal(table, again, rtol=1e-3, atol=1e-6)  # another batch size: rounding
+    pd.testing.assert_frame_equal(summary(table, 1), summary(table, 1))
+    assert not summary(table, 1)["low"].equals(summary(table, 2)["low"])
+
+
+def test_controls(measured):
+    """What the methods are for holds on the digits; random neurons carry nothing."""
+    made = nph.evaluate(*measured[:4])
+    here = made[made["images"] == "all"].set_index(["figure", "method"])
+    assert here.loc[("score", "causal"), "minus_first_high"] < 0  # joint has the higher score
+    assert here.loc[("removal", "joint"), "mean"] < here.loc[("removal", "causal"), "mean"]
+    assert here.loc[("removal", "causal"), "minus_random_low"] > 0
+    assert here.loc[("removal", "random"), "low"] <= 0 <= here.loc[("removal", "random"), "high"]
+    text = as_text(made)
+    assert text.count("\n") == 3
+    assert "removal_relative" in text
+
+
+def test_without_labels(measured):
+    model, images, *_ = measured
+    made = nph.evaluate(model, images[:6], None, {"a": [1] * 8, "b": [[2]] * 8})
+    assert set(made["images"]) == {"all"}
+    assert made[made["figure"] == "accuracy_removed"]["mean"].isna().all()
+    assert "accuracy_removed" not in as_text(made)
+
+
+def test_bad_input(measured):
+    model, images, labels, paths, _ = measured
+    for call, match in (
+        (lambda: measure(model, images, labels, {}), "there are no paths to evaluate"),
+        (lambda: measure(model, images[:4], labels[:4], paths), "there are 43 paths of 'joint' for 4 images"),
+        (lambda: measure(model, images, 10, {"a": [1] * 8}), "target 10 is out of range; expected 0 to 9"),
+        (lambda: measure(model, images, labels, {"a": [1] * 7}), r"neurons has shape \(43, 7, 1\)"),
+        (
+            lambda: measure(model, images, labels, {**paths, "b": nph.find_path(model, images, 3, method="random")}),
+            "the paths of 'b' explain other classes than those of 'joint'",
+        ),
+        (
+            lambda: nph.find_paths(model, images, ["joint", "gusto"]),
+            "method 'gusto' is unknown; expected one of activation",
+        ),
+    ):
+        with pytest.raises(nph.InputError, match=match):
+            call()
+    other = small_timm("vision_transformer", "vit_small_patch16_224")
+    with pytest.raises(nph.InputError, match="made for another model"):
+        measure(other, small_images(other, 43), None, paths)
+
+
+def test_settings_tell_what_was_done(measured):
+    made = nph.evaluate(*measured[:4], factor=3.0, seed=9)
+    settings = made.attrs["settings"]
+    assert settings["seed"] == 9
+    assert settings["factor"] == 3.0
+    assert settings["paths"]["causal"]["method"] == "causal"
+    assert settings["versions"]["torch"] == str(torch.__version__)
+    json.dumps(settings)
