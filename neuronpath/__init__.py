@@ -1,6 +1,7 @@
 """neuronpath: which neurons, block by block, carry a vision transformer's decision."""
 
-from . import demo
+from . import demo, plots
+from .activations import activation_maps, most_active
 from .data import load_images
 from .errors import InputError, InputTypeError
 from .influence import Influence, joint_influence
@@ -18,6 +19,7 @@ __all__ = [
     "InputTypeError",
     "NeuronPaths",
     "ViT",
+    "activation_maps",
     "concat",
     "demo",
     "enhance",
@@ -28,7 +30,9 @@ __all__ = [
     "load_images",
     "load_model",
     "mean_activations",
+    "most_active",
     "plot_path",
+    "plots",
     "register_method",
     "register_vit",
     "remove",
