@@ -6,10 +6,25 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..errors import InputError
+from .alpha import plot_alpha
+from .classes import plot_distribution, plot_similarity
 from .path import plot_methods, plot_path, plot_paths
 from .places import plot_gallery, plot_places
+from .tables import plot_deviation, plot_pruning
 
-__all__ = ["check_picture", "plot_gallery", "plot_methods", "plot_path", "plot_paths", "plot_places"]
+__all__ = [
+    "check_picture",
+    "plot_alpha",
+    "plot_deviation",
+    "plot_distribution",
+    "plot_gallery",
+    "plot_methods",
+    "plot_path",
+    "plot_paths",
+    "plot_places",
+    "plot_pruning",
+    "plot_similarity",
+]
 
 
 def check_picture(path: str | os.PathLike) -> None:

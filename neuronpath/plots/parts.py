@@ -62,7 +62,8 @@ def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight
 def show_image(ax: Axes, image: Tensor, title: str = "", model: nn.Module | None = None) -> None:
     """An image (C, H, W) as the model sees it (see :func:`to_pixels`)."""
     ax.imshow(to_pixels(image, model), cmap="gray", vmin=0, vmax=255)
-    ax.set_axis_off()
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
     ax.set_title(short_name(title), fontsize=TEXT - 0.5)
 
 

@@ -33,24 +33,16 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     rows = -(-(len(titles) + 1) // PANELS)
     columns = -(-(len(titles) + 1) // rows)
     tall = image.shape[2] / image.shape[3]
-    figure = Figure(figsize=(1.75 * columns, rows * (1.6 * tall + 0.55)), layout="constrained")
+    figure = Figure(figsize=(1.75 * columns, rows * (1.6 * tall + 0.55)), layout="compressed")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     target = path.name_of(int(path.target[0]))
     show_image(axes[0], image[0], short_name(path.names[0], 20), model)
-    axes[0].text(
-        0.5,
-        -0.04,
-        short_name(f"class {target}", 22),
-        transform=axes[0].transAxes,
-        ha="center",
-        va="top",
-        fontsize=SMALL,
-    )
+    axes[0].set_xlabel(short_name(f"class {target}", 22), fontsize=SMALL)
     for ax, values, (block, neuron) in zip(axes[1:], maps, titles, strict=False):
         overlay(ax, image[0], values, model)
         ax.set_title(f"block {block}, neuron {neuron}", fontsize=TEXT - 0.5)
         end = values.flat[np.abs(values).argmax()]
-        ax.text(0.5, -0.04, f"peak {end:.3g}", transform=ax.transAxes, ha="center", va="top", fontsize=SMALL)
+        ax.set_xlabel(f"peak {end:.3g}", fontsize=SMALL)
     for ax in axes[1 + len(titles) :]:
         ax.set_axis_off()
     return figure
@@ -83,11 +75,8 @@ def plot_gallery(
     rows, columns = best.shape
     first = next(iter(pictures.values()))
     tall = first.shape[1] / first.shape[2]
-    figure = Figure(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="constrained")
+    figure = Figure(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
-    for row, (block, neuron) in zip(axes, neurons, strict=True):
-        row[0].text(-0.12, 0.5, f"block {block}\nneuron {neuron}", transform=row[0].transAxes, ha="right", va="center",
-                    fontsize=SMALL + 0.5)  # fmt: skip
     shown = torch.stack([pictures[number] for number in numbers.flatten().tolist()])
     laid = _maps_of(model, shown, [pair for pair in neurons for _ in range(columns)]) if maps else None
     for at, ax in enumerate(axes.flat):
@@ -98,7 +87,9 @@ def plot_gallery(
         number = int(numbers.flatten()[at])
         name = short_name(names[number], 18) if names is not None else f"no. {number}"
         value = f"{best.flatten()[at]:.3g}"
-        ax.text(0.5, -0.05, f"{name}\n{value}", transform=ax.transAxes, ha="center", va="top", fontsize=SMALL - 1.5)
+        ax.set_xlabel(f"{name}\n{value}", fontsize=SMALL - 1.5)
+    for row, (block, neuron) in zip(axes, neurons, strict=True):
+        row[0].set_ylabel(f"block {block}\nneuron {neuron}", fontsize=SMALL + 0.5, rotation=0, ha="right", va="center")
     return figure
 
 
