@@ -1,8 +1,7 @@
 """The commands: find-path and neuronpath. Parse, call, print; no computing here."""
 
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from .locators import find_path as find
 from .models import DEMO, load_model
 from .paths import NeuronPaths, concat
 from .plots import check_picture, plot_path
+from .summary import table
 
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
@@ -109,33 +109,6 @@ def one_digit_of_each_class() -> tuple[torch.Tensor, list[str]]:
     _, images, labels = demo.load()
     first = [int((labels == digit).nonzero()[0]) for digit in range(10)]
     return images[first], [f"digit {digit} (held out, no. {index})" for digit, index in enumerate(first)]
-
-
-def table(paths: NeuronPaths) -> str:
-    """One line an image, as text."""
-    frame = {
-        "image": without_common_folder(paths.names),
-        "predicted": [
-            f"{paths.name_of(c)} {p:.3f}"
-            for c, p in zip(paths.predicted.tolist(), paths.predicted_probability.tolist(), strict=True)
-        ],
-        "target": [paths.name_of(c) for c in paths.target.tolist()],
-        "path": [" ".join("+".join(map(str, block)) for block in path) for path in paths.neurons.tolist()],
-        "score": [f"{score:.4g}" for score in paths.score.tolist()],
-        "attribution": [f"{a:.4g}" for a in paths.attribution.sum((1, 2)).tolist()],
-        "relative delta": [f"{d:.0e}" for d in paths.relative_delta.tolist()],
-    }
-    columns = [[title, *cells] for title, cells in frame.items()]
-    widths = [max(map(len, column)) for column in columns]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in zip(*columns, strict=True)
-    )
-
-
-def without_common_folder(names: Sequence[str]) -> list[str]:
-    """File names less the folders that they all share."""
-    shared = os.path.commonpath(map(os.path.dirname, names)) if all(map(os.path.isabs, names)) else ""
-    return [os.path.relpath(name, shared) if shared else name for name in names]
 
 
 def command(function: Callable[..., int]) -> typer.Typer:
