@@ -10,6 +10,7 @@ from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
 from .plots import plot_path
+from .report import report
 from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "register_method",
     "register_vit",
     "remove",
+    "report",
     "set_to",
     "view",
 ]

@@ -17,6 +17,7 @@ from .locators import find_path as find
 from .models import DEMO, load_model
 from .paths import NeuronPaths, concat
 from .plots import check_picture, plot_path
+from .report import report as write_report
 from .summary import table
 
 Images = Annotated[
@@ -52,8 +53,11 @@ def find_path(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the paths here, as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of all images and their paths here (.html).")
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --out and --plot replace existing files.")
+        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
 ) -> int:
@@ -61,8 +65,8 @@ def find_path(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    check_distinct([out, plot])
-    for path in (out, plot):
+    check_distinct([out, plot, report])
+    for path in (out, plot, report):
         if path is not None:
             check_writable(path, overwrite)
     if plot is not None:
@@ -77,11 +81,12 @@ def find_path(
     else:
         raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
     parts: list[NeuronPaths] = []
-    first = None
+    shown: list[torch.Tensor] = []  # of the images what the pictures need
     total = len(named) + len(found) if images else 10
     with tqdm(total=total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
         for pixels, names in source:
-            first = pixels[:1] if first is None else first
+            if report is not None or not shown:
+                shown.append(pixels if report is not None else pixels[:1])
             paths = find(
                 vit, pixels, target, method=method, objective=objective, effort=effort, locate=locate, preset=preset,
                 top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, names=names,
@@ -100,7 +105,9 @@ def find_path(
     if out is not None:
         paths.save(out, overwrite)
     if plot is not None:
-        write_whole(plot, plot_path(paths[0], first).savefig, overwrite)
+        write_whole(plot, plot_path(paths[0], shown[0][:1]).savefig, overwrite)
+    if report is not None:
+        write_report(vit, torch.cat(shown), paths, report, overwrite=overwrite)
     return SOME_LEFT_OUT if skipped else DONE
 
 
