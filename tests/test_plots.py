@@ -191,7 +191,7 @@ def test_a_gallery_holds_the_most_active(demo):
         model(images[:100])
     for handle in handles:
         handle.remove()
-    best, numbers, pictures = nph.most_active(model, images[:100].split(30), neurons, 4)
+    best, numbers, pictures = nph.most_active(model, [(batch, "label") for batch in images[:100].split(30)], neurons, 4)
     figure = plots.plot_gallery(model, images[:100], neurons, 4)
     axes = np.reshape(figure.axes, (3, 4))
     for row, (block, neuron) in enumerate(neurons):
