@@ -42,7 +42,7 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
         overlay(ax, image[0], values, model)
         ax.set_title(f"block {block}, neuron {neuron}", fontsize=TEXT - 0.5)
         end = values.flat[np.abs(values).argmax()]
-        ax.set_xlabel(f"peak {end:.3g}", fontsize=SMALL)
+        ax.set_xlabel(f"peak {end:#.3g}", fontsize=SMALL)
     for ax in axes[1 + len(titles) :]:
         ax.set_axis_off()
     return figure
@@ -86,8 +86,8 @@ def plot_gallery(
             overlay(ax, shown[at], laid[at], model)
         number = int(numbers.flatten()[at])
         name = short_name(names[number], 18) if names is not None else f"no. {number}"
-        value = f"{best.flatten()[at]:.3g}"
-        ax.set_xlabel(f"{name}\n{value}", fontsize=SMALL - 1.5)
+        value = f"{best.flatten()[at]:#.3g}"
+        ax.set_xlabel(f"{name}\n{value}", fontsize=SMALL - 1)
     for row, (block, neuron) in zip(axes, neurons, strict=True):
         row[0].set_ylabel(f"block {block}\nneuron {neuron}", fontsize=SMALL + 0.5, rotation=0, ha="right", va="center")
     return figure
