@@ -1,5 +1,6 @@
 """Pictures: rendered, and their parts read back."""
 
+import io
 import sys
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
@@ -302,3 +304,9 @@ def test_bad_arguments(paths, demo):
             call()
         assert words in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_notebook_shows_a_figure(paths):
+    figure = nph.plot_path(paths)
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert picture.size == figure.canvas.get_width_height()

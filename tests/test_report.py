@@ -305,3 +305,21 @@ def test_without_its_script_all_is_there(browser, file):
     tab.goto(file.as_uri())
     assert all(section.is_visible() for section in tab.locator("#image-0 section").all())
     context.close()
+
+
+def test_the_model_is_left_as_it_was(demo, ways, tmp_path):
+    model, images, _ = demo
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        before = model(images[:12])
+    model.train()
+    try:
+        nph.report(model, images[:12], ways, tmp_path / "r.html")
+        assert all(module.training for module in model.modules())
+    finally:
+        model.eval()
+    with torch.no_grad():
+        assert torch.equal(model(images[:12]), before)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())

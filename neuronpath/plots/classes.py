@@ -19,6 +19,7 @@ from .parts import (
     SMALL,
     TEXT,
     VERMILLION,
+    Picture,
     axes_for,
     block_axis,
     block_width,
@@ -81,7 +82,7 @@ def plot_similarity(frame: pd.DataFrame) -> Figure:
     order = tree["leaves"]
     shown = values[np.ix_(order, order)]
     side = min(max(2.6, 0.36 * count), 9)
-    figure = Figure(figsize=(side + 2.4, side + 1.9), layout="constrained")
+    figure = Picture(figsize=(side + 2.4, side + 1.9), layout="constrained")
     top, ax = figure.subplots(2, 1, sharex=True, height_ratios=[0.8, side])
     joints = [
         list(zip((np.array(x) - 5) / 10, y, strict=True)) for x, y in zip(tree["icoord"], tree["dcoord"], strict=True)

@@ -1,6 +1,7 @@
 """What every picture shares: colours that all can tell apart, axes, images, checks of what came in."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,19 @@ RAISES, LOWERS, LINE, FAINT = BLUE, VERMILLION, "#888888", "#d9d9d9"
 SMALL, TEXT = 8, 9.5  # points
 
 
+class Picture(Figure):
+    """A figure that shows itself in a notebook, which others do only once pyplot has been told to."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def axes_for(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
     """The axes to draw in and their figure: the given ones, or new ones of this size in inches."""
     if ax is None:
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Picture(figsize=size, layout="constrained")
         return figure, figure.subplots()
     whole = ax.get_figure(root=True)
     assert isinstance(whole, Figure)

@@ -18,6 +18,7 @@ from .parts import (
     LOWERS,
     RAISES,
     SMALL,
+    Picture,
     axes_for,
     block_axis,
     block_width,
@@ -40,14 +41,12 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     path = paths[index]
     blocks = path.neurons.shape[1]
     own = ax is None
-    if ax is None:
-        figure = Figure(figsize=(block_width(blocks) + 0.6 + 2.6 * (images is not None), 4), layout="constrained")
-        if images is None:
-            ax = figure.subplots()
-        else:
-            beside, ax = figure.subplots(1, 2, width_ratios=[1, max(1.5, 0.28 * blocks)])
-            show_image(beside, images[index], path.names[0])
-    figure, ax = axes_for(ax, (1, 1))
+    if ax is None and images is not None:
+        figure: Figure = Picture(figsize=(block_width(blocks) + 3.2, 4), layout="constrained")
+        beside, ax = figure.subplots(1, 2, width_ratios=[1, max(1.5, 0.28 * blocks)])
+        show_image(beside, images[index], path.names[0])
+    else:
+        figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4))
     _draw(ax, path)
     target, probability = int(path.target[0]), float(path.probability[0])
     ax.set_title(
@@ -74,7 +73,7 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     common = set.intersection(*({(b, n) for b, row in enumerate(p.neurons[0].tolist()) for n in row} for p in chosen))
     beside = int(images is not None)
     wide = min(1.4 + 0.5 * blocks, 12.0)
-    figure = Figure(figsize=(2.4 * beside + wide * len(chosen), 4.2), layout="constrained")
+    figure = Picture(figsize=(2.4 * beside + wide * len(chosen), 4.2), layout="constrained")
     axes = figure.subplots(1, beside + len(chosen), width_ratios=[2.4] * beside + [wide] * len(chosen), squeeze=False)[
         0
     ]

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..paths import NeuronPaths
 from ..pictures import short_name, to_pixels
 from ..vit import view
-from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, check_paths, show_image
+from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, show_image
 
 PANELS = 7  # in a row, at most
 STRONGEST = 0.85  # the opacity of the highest activation
@@ -33,7 +33,7 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     rows = -(-(len(titles) + 1) // PANELS)
     columns = -(-(len(titles) + 1) // rows)
     tall = image.shape[2] / image.shape[3]
-    figure = Figure(figsize=(1.75 * columns, rows * (1.6 * tall + 0.55)), layout="compressed")
+    figure = Picture(figsize=(1.75 * columns, rows * (1.6 * tall + 0.55)), layout="compressed")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     target = path.name_of(int(path.target[0]))
     show_image(axes[0], image[0], short_name(path.names[0], 20), model)
@@ -75,7 +75,7 @@ def plot_gallery(
     rows, columns = best.shape
     first = next(iter(pictures.values()))
     tall = first.shape[1] / first.shape[2]
-    figure = Figure(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="compressed")
+    figure = Picture(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     shown = torch.stack([pictures[number] for number in numbers.flatten().tolist()])
     laid = _maps_of(model, shown, [pair for pair in neurons for _ in range(columns)]) if maps else None
