@@ -38,7 +38,7 @@ def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     Dots are the neurons that were chosen; the preferred path takes the commonest of every block, with its share of the images.
     Neurons have no order of their own: a violin's width says where choices gather, not that neighbours are alike.
 
-    Source: after figure 4 of "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025).
+    Source: after the violin plots of "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025).
     """
     check_paths(paths)
     blocks = paths.neurons.shape[1]
