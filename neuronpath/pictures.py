@@ -57,5 +57,10 @@ def data_uri(pixels: np.ndarray, longest: int = 256) -> str:
 
 def short_name(name: str, longest: int = 28) -> str:
     """A file's name without its folders, its middle left out where it is long."""
-    name = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return name if len(name) <= longest else f"{name[: longest - 9]}…{name[-8:]}"
+    return shortened(name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text without its middle where it is long; bytes of a file's name that are no UTF-8 become question marks."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= longest else f"{text[: longest - 9]}…{text[-8:]}"

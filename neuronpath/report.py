@@ -6,9 +6,7 @@ The page's template, style and script are the files in ``page/``.
 import base64
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .activations import activation_maps, most_active
 from .errors import InputError, InputTypeError
 from .files import check_writable, write_whole
-from .hooks import at_rest
-from .intervention import enhance, remove
-from .locators import in_precision
-from .outputs import likelihoods, run_model
+from .measured import Measured, measure, neurons_of
 from .paths import NeuronPaths, check_made_for
 from .pictures import data_uri, short_name, to_pixels
 from .runs import check_images
@@ -31,22 +25,8 @@ from .vit import ViT, view
 
 PAGE = Path(__file__).parent / "page"
 COLUMN, HEIGHT, LEFT, TOP, BOTTOM = 46, 250, 44, 34, 40  # of a path's drawing, in its own pixels
+CROWDED = 36  # a point this near below another has its label below itself
 COMMONEST = 4  # neurons of a block that the view of classes names, at most
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What the page shows of one method's paths beyond the paths themselves.
-
-    maps (B, L, K, h, w): activations on the patches. removed, enhanced (B,): the target's probability without the path's neurons
-    and with them enhanced; None for a model without classes. likes: for every neuron (block, index) of a path the images, by
-    number, on which it is most active, and its activations there.
-    """
-
-    maps: Tensor
-    removed: Tensor | None
-    enhanced: Tensor | None
-    likes: dict[tuple[int, int], list[tuple[int, float]]]
 
 
 def report(
@@ -81,9 +61,12 @@ def report(
     vit = view(model)
     check_images(images)
     _check_ways(ways, images, vit)
+    for name, count in (("n_likes", n_likes), ("batch_size", batch_size)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"{name} is {count!r}; expected a whole number of at least 1")
     with tqdm(total=len(ways) * len(images), unit="image", disable=not progress) as bar:
         measured = {
-            name: _measure(vit.model, images, each, factor, n_likes, batch_size, bar) for name, each in ways.items()
+            name: measure(vit.model, images, each, factor, n_likes, batch_size, bar) for name, each in ways.items()
         }
     page = _environment().get_template("report.html").render(
         title=title,
@@ -95,7 +78,7 @@ def report(
         settings=_settings(ways),
         data=_data(ways, measured),
     )  # fmt: skip
-    return write_whole(out, lambda part: part.write_text(page, encoding="utf-8"), overwrite)
+    return write_whole(out, lambda part: part.write_text(page, encoding="utf-8", errors="replace"), overwrite)
 
 
 def _check_ways(ways: Mapping[str, NeuronPaths], images: Tensor, vit: ViT) -> None:
@@ -109,48 +92,6 @@ def _check_ways(ways: Mapping[str, NeuronPaths], images: Tensor, vit: ViT) -> No
         check_made_for(paths, vit)
         if len(paths) != len(images):
             raise InputError(f"images holds {len(images)} images for {len(paths)} paths of {name!r}; expected as many")
-
-
-def _measure(
-    model: nn.Module, images: Tensor, paths: NeuronPaths, factor: float, n_likes: int, batch_size: int, bar: tqdm
-) -> Measured:
-    maps, removed, enhanced = [], [], []
-    has_classes = bool((paths.target >= 0).all())
-    for start in range(0, len(images), batch_size):
-        here, part = images[start : start + batch_size], paths[start : start + batch_size]
-        maps.append(activation_maps(model, here, part))
-        if has_classes:
-            with remove(model, part):
-                removed.append(_probability(model, here, part))
-            with enhance(model, part, factor):
-                enhanced.append(_probability(model, here, part))
-        bar.update(len(here))
-    pairs = sorted(_neurons(paths))
-    best, numbers, _ = most_active(
-        model, images, pairs, n_likes, token=paths.settings.get("token", "auto"), batch_size=batch_size
-    )
-    likes = {
-        pair: list(zip(row.tolist(), values.tolist(), strict=True))
-        for pair, row, values in zip(pairs, numbers, best, strict=True)
-    }
-    return Measured(
-        torch.cat(maps), torch.cat(removed) if has_classes else None, torch.cat(enhanced) if has_classes else None, likes
-    )  # fmt: skip
-
-
-def _probability(model: nn.Module, images: Tensor, paths: NeuronPaths) -> Tensor:
-    """The probability (B,) of the paths' targets as the model runs now."""
-    kind = "sigmoid" if paths.settings.get("output") == "sigmoid" else "prob"
-    with at_rest(model), in_precision(model, paths.settings.get("precision")):
-        answer = run_model(model, images.to(next(model.parameters()))).float().cpu()
-    return likelihoods(answer, kind).gather(1, paths.target[:, None])[:, 0]
-
-
-def _neurons(paths: NeuronPaths) -> Counter[tuple[int, int]]:
-    """How many images' paths hold each neuron (block, index)."""
-    return Counter(
-        (block, neuron) for path in paths.neurons.tolist() for block, row in enumerate(path) for neuron in row
-    )
 
 
 def _of_image(
@@ -213,6 +154,8 @@ def _drawing(path: NeuronPaths) -> dict[str, Any]:
     for block in range(blocks):
         for rank in range(k):
             neuron, worth = int(path.neurons[0, block, rank]), float(path.attribution[0, block, rank])
+            r = round((12 + 110 * abs(worth) / largest) ** 0.5, 1)
+            crowded = any(0 < y(neuron) - y(other) < CROWDED for other in path.neurons[0, block].tolist())
             points.append(
                 {
                     "block": block,
@@ -221,7 +164,8 @@ def _drawing(path: NeuronPaths) -> dict[str, Any]:
                     "activation": float(path.activations[0, block, rank]),
                     "x": x(block),
                     "y": y(neuron),
-                    "r": round((12 + 110 * abs(worth) / largest) ** 0.5, 1),
+                    "r": r,
+                    "label": y(neuron) + (r + 16 if crowded else -r - 8),
                 }
             )
     return {
@@ -244,7 +188,7 @@ def _classes(ways: Mapping[str, NeuronPaths]) -> list[dict[str, Any]]:
         for label in paths.target.unique().tolist():
             members = paths[(paths.target == label)]
             cells: list[list[tuple[int, int, float]]] = [[] for _ in range(paths.neurons.shape[1])]
-            for (block, neuron), count in sorted(_neurons(members).items(), key=lambda item: (-item[1], item[0])):
+            for (block, neuron), count in sorted(neurons_of(members).items(), key=lambda item: (-item[1], item[0])):
                 if len(cells[block]) < COMMONEST:
                     cells[block].append((neuron, count, 100 * count / len(members)))
             rows.append({"label": paths.name_of(label), "images": len(members), "cells": cells})

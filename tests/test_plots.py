@@ -280,6 +280,30 @@ def test_along_a_path_of_an_output_of_ones_own(demo):
     assert line.get_ydata()[-1] - line.get_ydata()[0] == pytest.approx(float(paths.output_change[0]), abs=1e-4)
 
 
+def test_names_are_shown_letter_by_letter(demo):
+    name = "a $x^{$ of 5_a"
+    paths = nph.find_path(demo[0], demo[1][:1], names=["/folder/" + name])
+    figures = [
+        plots.plot_path(paths, demo[1][:1]),
+        plots.plot_methods({name: paths}),
+        plots.plot_gallery(demo[0], demo[1][:1], [(0, 0)], names=[name]),
+        plots.plot_deviation(DEVIATION.replace("joint", name)),
+        plots.plot_similarity(SIMILARITY.rename({"a": name}).rename(columns={"a": name})),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()  # matplotlib refuses mathematics that it can't read
+    title = figures[0].axes[0].title
+    assert title._preprocess_math(title.get_text()) == (name, False)
+
+
+def test_a_model_without_classes_has_none_in_its_titles(demo):
+    body = demo[0].__class__(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0).eval()
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    paths = nph.find_path(body, images, output=lambda features, target: features[:, 0])
+    assert plots.plot_path(paths).axes[0].get_title().startswith("joint attribution score")
+    assert plots.plot_places(body, images, paths).axes[0].get_xlabel() == ""
+
+
 def test_bad_arguments(paths, demo):
     model, images, _ = demo
     refused = [

@@ -238,7 +238,7 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
         ("paths names no methods", lambda: nph.report(model, images[:12], {}, tmp_path / "r.html")),
         ("paths is a list", lambda: nph.report(model, images[:12], [], tmp_path / "r.html")),
         ("the paths of 'a' are a int", lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html")),
-        ("n is 0", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", n_likes=0)),
+        ("n_likes is 0", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", n_likes=0)),
     ):
         with pytest.raises(nph.InputError, match=re.escape(words)):
             call()

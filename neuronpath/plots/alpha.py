@@ -9,7 +9,7 @@ from ..alpha import along_path
 from ..outputs import Output
 from ..paths import NeuronPaths
 from ..quadrature import QUADRATURES, nodes_and_weights
-from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, tidy
+from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, tidy
 
 
 def plot_alpha(
@@ -52,4 +52,4 @@ def output_label(path: NeuronPaths) -> str:
     """What F is, in words, for a path of one image."""
     kind, target = path.settings.get("output", "prob"), int(path.target[0])
     words = {"prob": "probability", "logit": "logit", "sigmoid": "sigmoid"}.get(kind, str(kind))
-    return words if target < 0 else f"{words} of class {path.name_of(target)}"
+    return words if target < 0 else f"{words} of class {plain(path.name_of(target))}"

@@ -25,6 +25,7 @@ from .parts import (
     block_width,
     check_paths,
     label,
+    plain,
     widths_of,
 )
 
@@ -97,7 +98,7 @@ def plot_similarity(frame: pd.DataFrame) -> Figure:
                           extend=beyond[bool((shown < off.min()).any()), bool((shown > off.max()).any())])  # fmt: skip
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
-    names = [str(frame.index[i]) for i in order]
+    names = [plain(frame.index[i]) for i in order]
     step = 1 if count <= NAMED else -(-count // NAMED)
     ax.set_xticks(range(0, count, step), names[::step], rotation=90 * (max(map(len, names)) > 3), fontsize=TEXT - 0.5)
     ax.set_yticks(range(0, count, step), names[::step], fontsize=TEXT - 0.5)

@@ -69,12 +69,23 @@ def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight
     ax.annotate(text, at, (0, lift), textcoords="offset points", bbox=box, **style)
 
 
+def plain(text: object) -> str:
+    """A name as matplotlib shows it letter by letter, without taking dollars for mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def decision(path: NeuronPaths) -> str:
+    """Which class a path of one image explains, and its probability; nothing for a model without classes."""
+    target = int(path.target[0])
+    return "" if target < 0 else f"class {plain(path.name_of(target))}, probability {float(path.probability[0]):.3f}, "
+
+
 def show_image(ax: Axes, image: Tensor, title: str = "", model: nn.Module | None = None) -> None:
     """An image (C, H, W) as the model sees it (see :func:`to_pixels`)."""
     ax.imshow(to_pixels(image, model), cmap="gray", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    ax.set_title(short_name(title), fontsize=TEXT - 0.5)
+    ax.set_title(plain(short_name(title)), fontsize=TEXT - 0.5)
 
 
 def widths_of(paths: NeuronPaths) -> list[int]:

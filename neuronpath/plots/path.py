@@ -23,11 +23,14 @@ from .parts import (
     block_axis,
     block_width,
     check_paths,
+    decision,
     label,
+    plain,
     show_image,
     widths_of,
 )  # fmt: skip
 
+CROWDED = 0.08  # of a block's neurons: one this near below another has its label below itself
 SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend of a bundle
 
 
@@ -48,11 +51,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     else:
         figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4))
     _draw(ax, path)
-    target, probability = int(path.target[0]), float(path.probability[0])
-    ax.set_title(
-        f"class {path.name_of(target)}, probability {probability:.3f}, joint attribution score {float(path.score[0]):.4g}",
-        fontsize=10,
-    )
+    ax.set_title(f"{decision(path)}joint attribution score {float(path.score[0]):.4g}", fontsize=10)
     _legend(figure, ax, own)
     return figure
 
@@ -82,7 +81,7 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     for ax, name, path in zip(axes[beside:], paths, chosen, strict=True):
         _draw(ax, path, common)
         figures = f"score {float(path.score[0]):.4g}, removal {float(path.removal[0]):.4g}"
-        ax.set_title(f"{name}: class {path.name_of(int(path.target[0]))}\n{figures}", fontsize=10)
+        ax.set_title(f"{plain(name)}: {decision(path).rstrip(', ')}\n{figures}", fontsize=10)
         if ax is not axes[beside]:
             ax.set_ylabel("")
     _legend(figure, axes[-1], own=True)
@@ -155,7 +154,9 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[tuple[int, int]] = frozenset())
         )
     for block, row in enumerate(neurons):
         for neuron in row:
-            label(ax, str(neuron), (block, neuron), weight="bold" if (block, neuron) in bold else "normal")
+            crowded = any(0 < other - neuron < CROWDED * max(widths_of(path)) for other in row)
+            weight = "bold" if (block, neuron) in bold else "normal"
+            label(ax, str(neuron), (block, neuron), -20 if crowded else 11, weight)
     block_axis(ax, blocks, widths_of(path))
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..activations import Pairs, activation_maps, most_active
 from ..errors import InputError
 from ..paths import NeuronPaths
-from ..pictures import short_name, to_pixels
+from ..pictures import short_name, shortened, to_pixels
 from ..vit import view
-from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, show_image
+from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, plain, show_image
 
 PANELS = 7  # in a row, at most
 STRONGEST = 0.85  # the opacity of the highest activation
@@ -35,9 +35,9 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     tall = image.shape[2] / image.shape[3]
     figure = Picture(figsize=(1.75 * columns, rows * (1.6 * tall + 0.55)), layout="compressed")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    target = path.name_of(int(path.target[0]))
+    target = int(path.target[0])
     show_image(axes[0], image[0], short_name(path.names[0], 20), model)
-    axes[0].set_xlabel(short_name(f"class {target}", 22), fontsize=SMALL)
+    axes[0].set_xlabel(plain(shortened(f"class {path.name_of(target)}", 22)) if target >= 0 else "", fontsize=SMALL)
     for ax, values, (block, neuron) in zip(axes[1:], maps, titles, strict=False):
         overlay(ax, image[0], values, model)
         ax.set_title(f"block {block}, neuron {neuron}", fontsize=TEXT - 0.5)
@@ -85,7 +85,7 @@ def plot_gallery(
         else:
             overlay(ax, shown[at], laid[at], model)
         number = int(numbers.flatten()[at])
-        name = short_name(names[number], 18) if names is not None else f"no. {number}"
+        name = plain(short_name(names[number], 18)) if names is not None else f"no. {number}"
         value = f"{best.flatten()[at]:#.3g}"
         ax.set_xlabel(f"{name}\n{value}", fontsize=SMALL - 1)
     for row, (block, neuron) in zip(axes, neurons, strict=True):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .parts import LINE, MARKERS, SERIES, SMALL, TEXT, axes_for, check_frame, tidy
+from .parts import LINE, MARKERS, SERIES, SMALL, TEXT, axes_for, check_frame, plain, tidy
 
 
 def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "deviation") -> Figure:
@@ -28,11 +28,11 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
         rows = frame[frame["method"] == method].set_index("figure").reindex(figures)
         place = np.arange(len(figures)) + (at - (len(methods) - 1) / 2) * wide
         ends = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])
-        ax.bar(place, rows["mean"], 0.9 * wide, color=SERIES[at % len(SERIES)], label=str(method), yerr=ends, capsize=2.5,
+        ax.bar(place, rows["mean"], 0.9 * wide, color=SERIES[at % len(SERIES)], label=plain(method), yerr=ends, capsize=2.5,
                hatch="//" * (at // len(SERIES)), error_kw={"ecolor": "#333333", "elinewidth": 1.1})  # fmt: skip
     tidy(ax)
     ax.axhline(0, color=LINE, linewidth=0.8)
-    ax.set_xticks(range(len(figures)), [textwrap.fill(str(name), 18) for name in figures], fontsize=TEXT)
+    ax.set_xticks(range(len(figures)), [textwrap.fill(plain(name), 18) for name in figures], fontsize=TEXT)
     ax.tick_params(axis="x", length=0)
     ax.set_ylabel(unit)
     ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -52,7 +52,7 @@ def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
         colour = SERIES[at % len(SERIES)]
         ax.fill_between(rows["keep"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(rows["keep"], rows["accuracy"], color=colour, marker=MARKERS[at % len(MARKERS)], markersize=5.5,
-                markeredgecolor="white", linestyle="-" if at < len(SERIES) else "--", label=str(name))  # fmt: skip
+                markeredgecolor="white", linestyle="-" if at < len(SERIES) else "--", label=plain(name))  # fmt: skip
     tidy(ax)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
