@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def ways(demo):
-    names = [f"/some/where/{EVIL}", *(f"digit {i}.png" for i in range(1, 12))]
+    names = [f"/some/where/{EVIL}", "no \udcff UTF-8.png", *(f"digit {i}.png" for i in range(2, 12))]
     return {m: nph.find_path(demo[0], demo[1][:12], method=m, names=names) for m in ("joint", "causal")}
 
 
@@ -166,6 +166,7 @@ def test_names_stay_text(file, page):
     assert len(page.all("script")) == 2
     assert page.all("h1")[0][1] == "<b>Digits & paths</b>"
     assert page.all("h2")[0] == ({"id": "name-0", "title": f"/some/where/{EVIL}"}, "script>.png")
+    assert page.all("h2")[1] == ({"id": "name-1", "title": "no ? UTF-8.png"}, "no ? UTF-8.png")
     raw = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert raw is not None
     assert "<" not in raw[1]
