@@ -17,10 +17,10 @@ $(VENV)/.developer: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.user
 
-demo: $(VENV)/.user  ## the paths of ten handwritten digits: a table, a picture and a file
+demo: $(VENV)/.user  ## the paths of ten handwritten digits: a table, a picture, a page and a file
 	mkdir -p out
-	$(BIN)/find-path --out out/paths.json --plot out/path.png --overwrite
-	@echo "the paths are in out/paths.json, the first one's picture in out/path.png"
+	$(BIN)/find-path --out out/paths.json --plot out/path.png --report out/report.html --overwrite
+	@echo "the paths are in out/paths.json, the first one's picture in out/path.png, a page to explore in out/report.html"
 
 test: $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4

@@ -1,6 +1,7 @@
 """neuronpath: which neurons, block by block, carry a vision transformer's decision."""
 
-from . import demo
+from . import demo, plots
+from .activations import activation_maps, most_active
 from .classes import ClassPath, class_path, cluster, consensus, frequency, similarity, stability
 from .comparison import find_paths
 from .data import load_images
@@ -12,6 +13,7 @@ from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
 from .plots import plot_path
+from .report import report
 from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "InputTypeError",
     "NeuronPaths",
     "ViT",
+    "activation_maps",
     "class_path",
     "cluster",
     "concat",
@@ -38,10 +41,13 @@ __all__ = [
     "load_images",
     "load_model",
     "mean_activations",
+    "most_active",
     "plot_path",
+    "plots",
     "register_method",
     "register_vit",
     "remove",
+    "report",
     "set_to",
     "similarity",
     "stability",

@@ -1,9 +1,8 @@
 """The commands: find-path and neuronpath. Parse, call, print; no computing here."""
 
 import json as jsonlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,8 @@ from .paper import WAYS as PAPER_WAYS
 from .paper import as_report
 from .paths import NeuronPaths, check_made_for, concat
 from .plots import check_picture, plot_path
+from .report import report as write_report
+from .summary import table
 from .vit import view
 
 Images = Annotated[
@@ -59,8 +60,11 @@ def find_path(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the paths here, as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of all images and their paths here (.html).")
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --out and --plot replace existing files.")
+        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
 ) -> int:
@@ -68,8 +72,8 @@ def find_path(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    check_distinct([out, plot])
-    for path in (out, plot):
+    check_distinct([out, plot, report])
+    for path in (out, plot, report):
         if path is not None:
             check_writable(path, overwrite)
     if plot is not None:
@@ -84,11 +88,12 @@ def find_path(
     else:
         raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
     parts: list[NeuronPaths] = []
-    first = None
+    shown: list[torch.Tensor] = []  # of the images what the pictures need
     total = len(named) + len(found) if images else 10
     with tqdm(total=total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
         for pixels, names in source:
-            first = pixels[:1] if first is None else first
+            if report is not None or not shown:
+                shown.append(pixels if report is not None else pixels[:1])
             paths = find(
                 vit, pixels, target, method=method, objective=objective, effort=effort, locate=locate, preset=preset,
                 top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
@@ -108,7 +113,9 @@ def find_path(
     if out is not None:
         paths.save(out, overwrite)
     if plot is not None:
-        write_whole(plot, plot_path(paths[0], first).savefig, overwrite)
+        write_whole(plot, plot_path(paths[0], shown[0][:1]).savefig, overwrite)
+    if report is not None:
+        write_report(vit, torch.cat(shown), paths, report, overwrite=overwrite)
     return SOME_LEFT_OUT if skipped else DONE
 
 
@@ -215,33 +222,6 @@ def one_digit_of_each_class() -> tuple[torch.Tensor, list[str]]:
     _, images, labels = demo.load()
     first = [int((labels == digit).nonzero()[0]) for digit in range(10)]
     return images[first], [f"digit {digit} (held out, no. {index})" for digit, index in enumerate(first)]
-
-
-def table(paths: NeuronPaths) -> str:
-    """One line an image, as text."""
-    frame = {
-        "image": without_common_folder(paths.names),
-        "predicted": [
-            f"{paths.name_of(c)} {p:.3f}"
-            for c, p in zip(paths.predicted.tolist(), paths.predicted_probability.tolist(), strict=True)
-        ],
-        "target": [paths.name_of(c) for c in paths.target.tolist()],
-        "path": [" ".join("+".join(map(str, block)) for block in path) for path in paths.neurons.tolist()],
-        "score": [f"{score:.4g}" for score in paths.score.tolist()],
-        "attribution": [f"{a:.4g}" for a in paths.attribution.sum((1, 2)).tolist()],
-        "relative delta": [f"{d:.0e}" for d in paths.relative_delta.tolist()],
-    }
-    columns = [[title, *cells] for title, cells in frame.items()]
-    widths = [max(map(len, column)) for column in columns]
-    return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in zip(*columns, strict=True)
-    )
-
-
-def without_common_folder(names: Sequence[str]) -> list[str]:
-    """File names less the folders that they all share."""
-    shared = os.path.commonpath(map(os.path.dirname, names)) if all(map(os.path.isabs, names)) else ""
-    return [os.path.relpath(name, shared) if shared else name for name in names]
 
 
 def command(function: Callable[..., int]) -> typer.Typer:

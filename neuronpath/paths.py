@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import InputError, InputTypeError
 from .files import write_whole
+from .summary import html_table
 from .vit import ViT
 
 FORMAT, VERSION = "neuronpath.paths", 1
@@ -92,6 +93,10 @@ class NeuronPaths:
         images, blocks, k = self.neurons.shape
         method = self.settings.get("method", "?")
         return f"NeuronPaths({images} images, {blocks} blocks, {k} neurons a block, method={method!r})"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: a row an image."""
+        return html_table(self)
 
     @property
     def relative_delta(self) -> Tensor:

@@ -75,6 +75,14 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
         assert picture.size[0] > 500
 
 
+def test_a_report_of_all_images(find_path, tmp_path):
+    assert find_path("--quiet", "--report", tmp_path / "r.html", "--out", tmp_path / "p.json") == (0, "", "")
+    page = (tmp_path / "r.html").read_text()
+    assert page.count('<article id="image-') == 10
+    refused(find_path("--report", tmp_path / "r.html"), "r.html exists already")
+    refused(find_path("--report", tmp_path / "p.json", "--out", tmp_path / "p.json", "--overwrite"), "two outputs")
+
+
 def test_as_a_process_and_as_a_subcommand(tmp_path):
     done = [
         subprocess.run([sys.executable, "-c", f"from neuronpath.cli import {name}; {name}()", *words],

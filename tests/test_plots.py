@@ -1,13 +1,23 @@
 """Pictures: rendered, and their parts read back."""
 
+import io
 import sys
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from PIL import Image
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 
 import neuronpath as nph
+from neuronpath import plots
+from neuronpath.plots.parts import BLUE, SERIES, VERMILLION
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +25,67 @@ def paths(demo):
     return nph.find_path(demo[0], demo[1][:3])
 
 
+@pytest.fixture(scope="module")
+def threes(demo):
+    images = demo[1][demo[2] == 3]
+    return images, nph.find_path(demo[0], images)
+
+
+DEVIATION = pd.DataFrame(
+    [
+        ("joint", "removed", -0.20, -0.25, -0.15),
+        ("random", "removed", -0.01, -0.02, 0.01),
+        ("joint", "enhanced", 0.10, 0.08, 0.13),
+        ("random", "enhanced", 0.00, np.nan, np.nan),
+    ],
+    columns=["method", "figure", "mean", "low", "high"],
+)
+PRUNING = pd.DataFrame(
+    [("path", 1.0, 0.9, 0.88, 0.92), ("path", 0.5, 0.8, 0.7, 0.85), ("random", 0.5, 0.4, 0.3, 0.5), ("random", 1, 0.9, 0.88, 0.92)],
+    columns=["importance", "keep", "accuracy", "low", "high"],
+)  # fmt: skip
+SIMILARITY = pd.DataFrame(
+    [[1, 0.1, 0.8, 0.2], [0.1, 1, 0.3, 0.7], [0.8, 0.3, 1, 0.25], [0.2, 0.7, 0.25, 1]], list("abcd"), list("abcd")
+)
+
+
+def every_figure(demo, paths, threes) -> dict[str, Figure]:
+    model, images, _ = demo
+    images = images[:3]
+    return {
+        "path": plots.plot_path(paths, images),
+        "paths": plots.plot_paths(threes[1]),
+        "methods": plots.plot_methods(
+            {"joint": paths, "causal": nph.find_path(model, images, method="causal")}, images
+        ),
+        "places": plots.plot_places(model, images, paths),
+        "gallery": plots.plot_gallery(model, images, paths, 2, names=["a" * 60, "b", "c"], maps=True),
+        "distribution": plots.plot_distribution(threes[1]),
+        "similarity": plots.plot_similarity(SIMILARITY.rename(str.upper).rename(columns=str.upper)),
+        "deviation": plots.plot_deviation(DEVIATION),
+        "alpha": plots.plot_alpha(model, images, paths, n_points=3),
+        "pruning": plots.plot_pruning(PRUNING),
+    }
+
+
+def test_nothing_is_cut_off_and_pyplot_is_left_alone(demo, paths, threes):
+    before = dict(mpl.rcParams)
+    for name, figure in every_figure(demo, paths, threes).items():
+        figure.draw_without_rendering()
+        width, height = figure.canvas.get_width_height()
+        box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert box.x0 >= -0.5, name
+        assert box.y0 >= -0.5, name
+        assert box.x1 <= width + 0.5, name
+        assert box.y1 <= height + 0.5, name
+    assert dict(mpl.rcParams) == before
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
+
+
 def test_the_points_are_the_path(paths, demo):
     figure = nph.plot_path(paths, demo[1][:3], index=2)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     image, ax = figure.axes
     assert ax.lines[0].get_ydata().tolist() == paths.neurons[2, :, 0].tolist()
     assert sum(len(points.get_offsets()) for points in ax.collections) == 8
@@ -31,29 +99,238 @@ def test_the_points_are_the_path(paths, demo):
     assert np.asarray(image.images[0].get_array()).shape[:2] == (32, 32)
 
 
-def test_own_axes_and_no_pyplot_state(paths):
-    before = dict(mpl.rcParams)
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax, demo, paths: nph.plot_path(paths, ax=ax),
+        lambda ax, demo, paths: plots.plot_paths(paths, ax=ax),
+        lambda ax, demo, paths: plots.plot_distribution(paths, ax=ax),
+        lambda ax, demo, paths: plots.plot_alpha(demo[0], demo[1][:3], paths, n_points=2, ax=ax),
+        lambda ax, demo, paths: plots.plot_deviation(DEVIATION, ax=ax),
+        lambda ax, demo, paths: plots.plot_pruning(PRUNING, ax=ax),
+    ],
+)
+def test_own_axes(demo, paths, draw):
     figure = Figure()
     ax = figure.subplots()
-    assert nph.plot_path(paths, ax=ax) is figure
-    assert dict(mpl.rcParams) == before
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    assert pyplot is None or not pyplot.get_fignums()
+    assert draw(ax, demo, paths) is figure
+    assert figure.axes == [ax]
+    assert ax.has_data()
 
 
-def test_nothing_is_cut_off(paths, demo):
-    figure = nph.plot_path(paths, demo[1][:3])
-    figure.canvas.draw()
-    width, height = figure.canvas.get_width_height()
-    box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-    assert box.x0 >= 0
-    assert box.y0 >= 0
-    assert box.x1 <= width
-    assert box.y1 <= height
+def test_a_bundle_counts_what_is_shared(threes):
+    paths = threes[1]
+    ax = plots.plot_paths(paths).axes[0]
+    lines, *points = ax.collections
+    edges = {(b, *path[b : b + 2]) for path in map(tuple, paths.neurons[..., 0].tolist()) for b in range(7)}
+    drawn = {(int(a[0]), int(a[1]), int(b[1])) for a, b in lines.get_segments()}
+    assert drawn == edges
+    assert all(np.diff(lines.get_linewidths()) >= 0)
+    for block in range(8):
+        found, counts = np.unique(paths.neurons[:, block], return_counts=True)
+        assert points[block].get_offsets()[:, 1].tolist() == found.tolist()
+        assert np.allclose(points[block].get_sizes(), 8 + 220 * counts / len(paths))
+        assert str(found[counts.argmax()]) in [text.get_text() for text in ax.texts]
+
+
+def test_methods_share_their_bold_neurons(demo, paths):
+    causal = nph.find_path(demo[0], demo[1][:3], method="causal")
+    figure = plots.plot_methods({"joint": paths, "causal": causal}, index=1)
+    assert len(figure.axes) == 2
+    for ax, each in zip(figure.axes, (paths, causal), strict=True):
+        assert ax.lines[0].get_ydata().tolist() == each.neurons[1, :, 0].tolist()
+        bold = [text.get_weight() == "bold" for text in ax.texts]
+        assert bold == (paths.neurons[1] == causal.neurons[1])[:, 0].tolist()
+    assert figure.axes[0].get_title().startswith("joint: class")
+
+
+def test_places_show_the_activations_of_the_patches(demo, paths):
+    model, images, _ = demo
+    figure = plots.plot_places(model, images[:3], paths, index=-1)
+    seen = {}
+    handles = [
+        model.blocks[b].mlp.fc2.register_forward_pre_hook(lambda _, args, b=b: seen.update({b: args[0]}))
+        for b in range(8)
+    ]
+    with torch.no_grad():
+        model(images[2:3])
+    for handle in handles:
+        handle.remove()
+    maps = nph.activation_maps(model, images[:3], paths)
+    assert maps.shape == (3, 8, 1, 8, 8)
+    for block, ax in enumerate(figure.axes[1:9]):
+        neuron = int(paths.neurons[2, block, 0])
+        values = seen[block][0, 1:, neuron].reshape(8, 8)
+        assert torch.allclose(maps[2, block, 0], values, atol=1e-6)
+        shown = np.asarray(ax.images[1].get_array())
+        assert np.allclose(shown[..., 3], 0.85 * values.abs() / values.abs().max(), atol=1e-6)
+        assert np.allclose(shown[(values >= 0).numpy()][:, :3], to_rgb(BLUE))
+        assert np.allclose(shown[(values < 0).numpy()][:, :3], to_rgb(VERMILLION))
+        assert ax.get_title() == f"block {block}, neuron {neuron}"
+
+
+def test_places_on_images_that_are_no_squares():
+    model = nph.demo.create_model().__class__(
+        img_size=(32, 64), patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3
+    )
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    paths = nph.find_path(model.eval(), images, top_k=2)
+    assert nph.activation_maps(model, images, paths).shape == (2, 2, 2, 4, 8)
+    figure = plots.plot_places(model, images, paths)
+    assert sum(len(ax.images) == 2 for ax in figure.axes) == 4
+    with pytest.raises(nph.InputError, match="7 patch tokens form no grid on images of 32 x 32"):
+        nph.activations.grid_of(7, 32, 32)
+
+
+def test_a_gallery_holds_the_most_active(demo):
+    model, images, _ = demo
+    neurons = [(0, 5), (3, 17), (7, 200)]
+    seen = {}
+    handles = [
+        model.blocks[b].mlp.fc2.register_forward_pre_hook(lambda _, args, b=b: seen.update({b: args[0][:, 0]})) for b, _ in neurons
+    ]  # fmt: skip
+    with torch.no_grad():
+        model(images[:100])
+    for handle in handles:
+        handle.remove()
+    best, numbers, pictures = nph.most_active(model, [(batch, "label") for batch in images[:100].split(30)], neurons, 4)
+    figure = plots.plot_gallery(model, images[:100], neurons, 4)
+    axes = np.reshape(figure.axes, (3, 4))
+    for row, (block, neuron) in enumerate(neurons):
+        top = seen[block][:, neuron].topk(4)
+        assert torch.allclose(best[row], top.values, atol=1e-5)
+        assert numbers[row].tolist() == top.indices.tolist()
+        for ax, number in zip(axes[row], top.indices.tolist(), strict=True):
+            assert f"no. {number}\n" in ax.get_xlabel()
+            shown = np.asarray(ax.images[0].get_array()).astype(float)
+            assert np.corrcoef(shown.ravel(), images[number].numpy().ravel())[0, 1] > 0.999
+            assert torch.equal(pictures[number], images[number])
+
+
+def test_the_distribution_and_its_preferred_path(threes):
+    paths = threes[1]
+    ax = plots.plot_distribution(paths).axes[0]
+    commonest = [np.unique(paths.neurons[:, b], return_counts=True) for b in range(8)]
+    assert ax.lines[0].get_ydata().tolist() == [found[counts.argmax()] for found, counts in commonest]
+    shares = [text.get_text().split("\n")[1] for text in ax.texts]
+    assert shares == [f"{counts.max() / len(paths):.0%}" for _, counts in commonest]
+    violins = [c for c in ax.collections if len(c.get_offsets()) < 2 and len(c.get_paths()[0].vertices) > 50]
+    assert len(violins) == sum(len(found) > 1 for found, _ in commonest)
+    top = max(v.get_paths()[0].vertices[:, 1].max() for v in violins)
+    assert top == max(found.max() for found, _ in commonest if len(found) > 1)
+
+
+def test_the_heat_map_is_in_scipys_order():
+    distance = 1 - SIMILARITY.to_numpy()
+    order = leaves_list(linkage(squareform(distance), "average", optimal_ordering=True))
+    top, ax = plots.plot_similarity(SIMILARITY).axes[:2]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [SIMILARITY.index[i] for i in order]
+    assert np.array_equal(ax.images[0].get_array(), SIMILARITY.to_numpy()[np.ix_(order, order)])
+    joints = top.collections[0].get_segments()
+    assert sorted(j[1, 1] for j in joints) == pytest.approx([0.2, 0.3, 1 - (0.1 + 0.2 + 0.3 + 0.25) / 4])
+    assert ax.images[0].get_clim() == (0.1, 0.8)
+
+
+def test_bars_and_intervals_are_the_tables():
+    ax = plots.plot_deviation(DEVIATION).axes[0]
+    bars = ax.patches
+    assert [bar.get_height() for bar in bars] == [-0.20, 0.10, -0.01, 0.00]
+    assert [to_rgb(bar.get_facecolor()) for bar in bars[::2]] == [to_rgb(c) for c in SERIES[:2]]
+    intervals = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
+    ends = [line for interval in intervals for line in interval.lines[2][0].get_segments()]
+    assert [sorted(end[:, 1]) for end in ends[:3]] == [
+        pytest.approx(e) for e in ([-0.25, -0.15], [0.08, 0.13], [-0.02, 0.01])
+    ]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["removed", "enhanced"]
+
+
+def test_curves_of_pruning_are_the_tables():
+    ax = plots.plot_pruning(PRUNING).axes[0]
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.5, 0.8], [1, 0.9]], [[0.5, 0.4], [1, 0.9]]]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {tuple(v) for v in band} >= {(0.5, 0.7), (0.5, 0.85), (1.0, 0.88), (1.0, 0.92)}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["path", "random"]
+
+
+def test_the_slope_is_the_curves_own_and_integrates_to_the_change(demo, paths):
+    model, images, _ = demo
+    curve = plots.plot_alpha(model, images[:3], paths, 1).axes[0].lines
+    slope = plots.plot_alpha(model, images[:3], paths, 1, gradient=True).axes[0].lines[0]
+    alpha, value = curve[0].get_data()
+    assert value[-1] == pytest.approx(float(paths.probability[1]), abs=1e-5)
+    assert value[-1] - value[0] == pytest.approx(float(paths.output_change[1]), abs=1e-5)
+    assert np.trapezoid(slope.get_ydata(), alpha) == pytest.approx(float(paths.output_change[1]), rel=2e-3)
+    between = np.diff(value) / np.diff(alpha)
+    assert np.allclose(
+        between, (slope.get_ydata()[1:] + slope.get_ydata()[:-1]) / 2, atol=1e-3 * np.abs(between).max() + 1e-4
+    )
+    assert len(curve[1].get_xdata()) == paths.n_steps[1]
+
+
+def test_along_a_path_of_an_output_of_ones_own(demo):
+    model, images, _ = demo
+
+    def margin(logits, target):
+        return logits[:, 3] - logits[:, 5]
+
+    paths = nph.find_path(model, images[:2], output=margin)
+    with pytest.raises(nph.InputError, match="a function of your own; expected it again"):
+        plots.plot_alpha(model, images[:2], paths)
+    line = plots.plot_alpha(model, images[:2], paths, output=margin, n_points=5).axes[0].lines[0]
+    assert line.get_ydata()[-1] - line.get_ydata()[0] == pytest.approx(float(paths.output_change[0]), abs=1e-4)
+
+
+def test_names_are_shown_letter_by_letter(demo):
+    name = "a $x^{$ of 5_a"
+    paths = nph.find_path(demo[0], demo[1][:1], names=["/folder/" + name])
+    figures = [
+        plots.plot_path(paths, demo[1][:1]),
+        plots.plot_methods({name: paths}),
+        plots.plot_gallery(demo[0], demo[1][:1], [(0, 0)], names=[name]),
+        plots.plot_deviation(DEVIATION.replace("joint", name)),
+        plots.plot_similarity(SIMILARITY.rename({"a": name}).rename(columns={"a": name})),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()  # matplotlib refuses mathematics that it can't read
+    title = figures[0].axes[0].title
+    assert title._preprocess_math(title.get_text()) == (name, False)
+
+
+def test_a_model_without_classes_has_none_in_its_titles(demo):
+    body = demo[0].__class__(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0).eval()
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    paths = nph.find_path(body, images, output=lambda features, target: features[:, 0])
+    assert plots.plot_path(paths).axes[0].get_title().startswith("joint attribution score")
+    assert plots.plot_places(body, images, paths).axes[0].get_xlabel() == ""
 
 
 def test_bad_arguments(paths, demo):
-    with pytest.raises(nph.InputError, match="index 3"):
-        nph.plot_path(paths, index=3)
-    with pytest.raises(nph.InputError, match="2 images for 3 paths"):
-        nph.plot_path(paths, demo[1][:2])
+    model, images, _ = demo
+    refused = [
+        ("index 3 is out of range", lambda: nph.plot_path(paths, index=3)),
+        ("2 images for 3 paths", lambda: nph.plot_path(paths, images[:2])),
+        ("paths is a list", lambda: plots.plot_paths([1, 2])),
+        ("names no methods", lambda: plots.plot_methods({})),
+        ("2 images for 3 paths", lambda: plots.plot_places(model, images[:2], paths)),
+        ("neuron 256 of block 0", lambda: plots.plot_gallery(model, images[:3], [(0, 256)])),
+        ("block 8 is out of range", lambda: plots.plot_gallery(model, images[:3], [(8, 0)])),
+        ("n is 0", lambda: plots.plot_gallery(model, images[:3], [(0, 0)], 0)),
+        ("names holds 1 names", lambda: plots.plot_gallery(model, images[:3], [(0, 0)], names=["a"])),
+        ("n_points is 1", lambda: plots.plot_alpha(model, images[:3], paths, n_points=1)),
+        ("lacks the column 'low'", lambda: plots.plot_deviation(DEVIATION.drop(columns="low"))),
+        ("lies outside low to high", lambda: plots.plot_pruning(PRUNING.assign(low=0.95))),
+        ("two rows for {'method': 'joint'", lambda: plots.plot_deviation(pd.concat([DEVIATION, DEVIATION]))),
+        ("4 rows and 3 columns", lambda: plots.plot_similarity(SIMILARITY.drop(columns="b"))),
+        ("a and b differ", lambda: plots.plot_similarity(SIMILARITY.replace({"b": {0.1: 0.4}}))),
+    ]  # fmt: skip
+    for words, call in refused:
+        with pytest.raises(nph.InputError) as error:
+            call()
+        assert words in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_notebook_shows_a_figure(paths):
+    figure = nph.plot_path(paths)
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        assert picture.size == figure.canvas.get_width_height()

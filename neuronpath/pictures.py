@@ -1,0 +1,66 @@
+"""Images out: what the model sees, (C, H, W), back to pixels that a person can look at."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+SMALL = 64  # pixels: up to here a picture is kept as it is, lossless
+
+
+def to_pixels(image: Tensor, model: nn.Module | None = None) -> np.ndarray:
+    """An image (C, H, W) as the model sees it to uint8 pixels, (H, W) for grey and (H, W, 3) for colour.
+
+    With a timm ``model`` its mean and standard deviation are undone; without, or where that leaves 0 to 1, the values are
+    stretched to what can be shown. Channels other than 1 or 3 become their mean.
+    """
+    values = image.detach().float().cpu().permute(1, 2, 0).numpy()
+    if values.shape[2] not in (1, 3):
+        values, model = values.mean(2, keepdims=True), None
+    restored = None if model is None else _restored(values, model)
+    if restored is None:
+        low, high = values.min(), values.max()
+        restored = (values - low) / ((high - low) or 1)
+    pixels = (restored.clip(0, 1) * 255).round().astype(np.uint8)
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _restored(values: np.ndarray, model: nn.Module) -> np.ndarray | None:
+    """Values (H, W, C) before the model's own normalisation, or None where they don't come from there."""
+    if not getattr(model, "pretrained_cfg", None):
+        return None
+    config = resolve_model_data_config(model)
+    mean, deviation = np.asarray(config["mean"]), np.asarray(config["std"])
+    if values.shape[2] not in (mean.size, 1) or mean.size != deviation.size:
+        return None
+    if values.shape[2] < mean.size:
+        mean, deviation = mean.mean(), deviation.mean()
+    found = values * deviation + mean
+    return found if found.min() > -0.05 and found.max() < 1.05 else None
+
+
+def data_uri(pixels: np.ndarray, longest: int = 256) -> str:
+    """Pixels (H, W) or (H, W, 3), uint8, as a data URI: PNG up to 64 pixels, else JPEG of at most ``longest`` pixels a side."""
+    picture = Image.fromarray(pixels)
+    small = max(picture.size) <= SMALL
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if small:
+        picture.save(file, "PNG", optimize=True)
+    else:
+        picture.save(file, "JPEG", quality=82, optimize=True)
+    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def short_name(name: str, longest: int = 28) -> str:
+    """A file's name without its folders, its middle left out where it is long."""
+    return shortened(name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text without its middle where it is long; bytes of a file's name that are no UTF-8 become question marks."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= longest else f"{text[: longest - 9]}…{text[-8:]}"

@@ -1,0 +1,34 @@
+"""Pictures. Every function returns its figure and leaves pyplot alone; those of one axes draw in ``ax`` where it is given."""
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..errors import InputError
+from .alpha import plot_alpha
+from .classes import plot_distribution, plot_similarity
+from .path import plot_methods, plot_path, plot_paths
+from .places import plot_gallery, plot_places
+from .tables import plot_deviation, plot_pruning
+
+__all__ = [
+    "check_picture",
+    "plot_alpha",
+    "plot_deviation",
+    "plot_distribution",
+    "plot_gallery",
+    "plot_methods",
+    "plot_path",
+    "plot_paths",
+    "plot_places",
+    "plot_pruning",
+    "plot_similarity",
+]
+
+
+def check_picture(path: str | os.PathLike) -> None:
+    """Refuse a name whose ending says no kind of picture that matplotlib writes."""
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.lstrip(".").lower() not in kinds:
+        raise InputError(f"{path} names no kind of picture; expected an ending such as .png, .svg or .pdf")

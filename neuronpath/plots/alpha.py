@@ -1,0 +1,55 @@
+"""The curve that the attribution integrates, and the nodes that measured it."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..alpha import along_path
+from ..outputs import Output
+from ..paths import NeuronPaths
+from ..quadrature import QUADRATURES, nodes_and_weights
+from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, tidy
+
+
+def plot_alpha(
+    model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0, *, gradient: bool = False, n_points: int = 51,
+    output: Output | None = None, ax: Axes | None = None,
+) -> Figure:  # fmt: skip
+    """The output F(alpha) as an image's path goes from 0 to its clean values; with ``gradient`` its slope, the area shaded.
+
+    The area below the slope is F(1) - F(0), what the attributions sum to. The quadrature's nodes stand on the curve. See
+    :func:`~neuronpath.alpha.along_path` for the other arguments.
+    """
+    check_paths(paths, images, index)
+    row = index % len(paths)
+    path = paths[row]
+    along = along_path(model, images[row : row + 1], path, n_points=n_points, output=output)
+    alpha, curve = along.alpha.numpy(), (along.slope if gradient else along.value)[0].numpy()
+    figure, ax = axes_for(ax, (5.6, 3.6))
+    ax.plot(alpha, curve, color=BLUE, linewidth=1.8, label=r"$dF / d\alpha$" if gradient else r"$F(\alpha)$")
+    rule, steps = path.settings.get("quadrature"), int(path.n_steps[0])
+    if rule in QUADRATURES and steps:
+        nodes = nodes_and_weights(rule, steps)[0]
+        ax.plot(nodes, np.interp(nodes, alpha, curve), "s", color=VERMILLION, markersize=6, markeredgecolor="white",
+                label=f"the {steps} nodes of {rule}", zorder=3)  # fmt: skip
+    if gradient:
+        ax.fill_between(alpha, curve, color=BLUE, alpha=0.15, linewidth=0)
+        ax.axhline(0, color=LINE, linewidth=0.8)
+    name = output_label(path)
+    tidy(ax)
+    ax.set(
+        xlabel=r"$\alpha$: the path's neurons, as a share of their clean values",
+        ylabel=f"slope of {name}" if gradient else name,
+    )
+    change, delta = float(path.output_change[0]), float(path.delta[0])
+    ax.set_title(f"F(1) - F(0) = {change:.4g}, delta {delta:.1e}", fontsize=10)
+    ax.legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def output_label(path: NeuronPaths) -> str:
+    """What F is, in words, for a path of one image."""
+    kind, target = path.settings.get("output", "prob"), int(path.target[0])
+    words = {"prob": "probability", "logit": "logit", "sigmoid": "sigmoid"}.get(kind, str(kind))
+    return words if target < 0 else f"{words} of class {plain(path.name_of(target))}"

@@ -1,0 +1,121 @@
+"""What every picture shares: colours that all can tell apart, axes, images, checks of what came in."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..errors import InputError, InputTypeError
+from ..paths import NeuronPaths
+from ..pictures import short_name, to_pixels
+
+# Okabe and Ito, "Color Universal Design" (2008): told apart by all
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+)  # fmt: skip
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+MARKERS = "osD^vPX"  # a series has its own colour and its own shape
+RAISES, LOWERS, LINE, FAINT = BLUE, VERMILLION, "#888888", "#d9d9d9"
+SMALL, TEXT = 8, 9.5  # points
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, which others do only once pyplot has been told to."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def axes_for(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """The axes to draw in and their figure: the given ones, or new ones of this size in inches."""
+    if ax is None:
+        figure = Picture(figsize=size, layout="constrained")
+        return figure, figure.subplots()
+    whole = ax.get_figure(root=True)
+    assert isinstance(whole, Figure)
+    return whole, ax
+
+
+def tidy(ax: Axes) -> None:
+    """Only the axes that carry a scale."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(LINE)
+    ax.tick_params(color=LINE, labelsize=TEXT - 0.5)
+
+
+def block_axis(ax: Axes, blocks: int, widths: Sequence[int], top: float = 1.12) -> None:
+    """Blocks from left to right, neurons from bottom to top."""
+    tidy(ax)
+    ax.set(xlabel="block", ylabel="neuron", xlim=(-0.6, blocks - 0.4), ylim=(-0.06 * max(widths), top * max(widths)))
+    ax.set_xticks(np.arange(blocks))
+
+
+def block_width(blocks: int) -> float:
+    """The inches that so many blocks want."""
+    return min(3.4 + 0.55 * blocks, 15.4)
+
+
+def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight: str = "normal") -> None:
+    """A small label above a point, legible on whatever lies beneath."""
+    style: dict[str, Any] = {"ha": "center", "fontsize": SMALL, "zorder": 4, "weight": weight}
+    box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+    ax.annotate(text, at, (0, lift), textcoords="offset points", bbox=box, **style)
+
+
+def plain(text: object) -> str:
+    """A name as matplotlib shows it letter by letter, without taking dollars for mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def decision(path: NeuronPaths) -> str:
+    """Which class a path of one image explains, and its probability; nothing for a model without classes."""
+    target = int(path.target[0])
+    return "" if target < 0 else f"class {plain(path.name_of(target))}, probability {float(path.probability[0]):.3f}, "
+
+
+def show_image(ax: Axes, image: Tensor, title: str = "", model: nn.Module | None = None) -> None:
+    """An image (C, H, W) as the model sees it (see :func:`to_pixels`)."""
+    ax.imshow(to_pixels(image, model), cmap="gray", vmin=0, vmax=255)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    ax.set_title(plain(short_name(title)), fontsize=TEXT - 0.5)
+
+
+def widths_of(paths: NeuronPaths) -> list[int]:
+    """The number of neurons of every block, or as many as are named where that isn't known."""
+    return list(paths.settings.get("widths") or [int(paths.neurons.max()) + 1])
+
+
+def check_paths(paths: NeuronPaths, images: Tensor | None = None, index: int = 0) -> None:
+    """Refuse what is no paths, an index that they lack, and images that aren't theirs."""
+    if not isinstance(paths, NeuronPaths):
+        raise InputTypeError(f"paths is a {type(paths).__name__}; expected NeuronPaths, as find_path gives them")
+    if not -len(paths) <= index < len(paths):
+        raise InputError(f"index {index} is out of range; expected 0 to {len(paths) - 1}")
+    if images is not None and len(images) != len(paths):
+        raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
+
+
+def check_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks a column, has no rows, or whose intervals don't hold their middle."""
+    if not isinstance(frame, pd.DataFrame):
+        raise InputTypeError(f"frame is a {type(frame).__name__}; expected a pandas DataFrame")
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise InputError(f"frame lacks the column {missing[0]!r}; expected {', '.join(columns)}")
+    if frame.empty:
+        raise InputError("frame has no rows; expected at least one")
+    middle, low, high = (frame[column] for column in columns[-3:])
+    if (low > middle).any() or (high < middle).any():
+        raise InputError(f"frame has a row whose {columns[-3]} lies outside low to high; expected it between them")
+    keys = list(columns[:-3])
+    if frame.duplicated(keys).any():
+        twice = frame.loc[frame.duplicated(keys), keys].iloc[0].to_dict()
+        raise InputError(f"frame has two rows for {twice}; expected one")

@@ -1,0 +1,64 @@
+"""A notebook's table of paths: parsed, and its cells compared with the paths."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+import neuronpath as nph
+from neuronpath.summary import html_table, table
+
+EVIL = "<script>alert(1)</script>.png"
+
+
+class Cells(HTMLParser):
+    """The texts of a page's th and td, row by row, and the names of all its tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def paths(demo):
+    return nph.find_path(demo[0], demo[1][:25], top_k=2, names=[EVIL, *map(str, range(24))])
+
+
+def test_a_notebook_shows_a_row_an_image(paths):
+    parsed = Cells(paths[:3]._repr_html_())
+    head, *rows = parsed.rows
+    assert head == ["image", "predicted", "target", "path", "score", "attribution", "relative delta"]
+    assert len(rows) == 3
+    for row, path in zip(rows, paths, strict=False):
+        assert row[0] == path.names[0]
+        assert row[1] == f"{int(path.predicted)} {float(path.predicted_probability):.3f}"
+        assert row[3] == " ".join("+".join(map(str, block)) for block in path.neurons[0].tolist())
+        assert float(row[4]) == pytest.approx(float(path.score), rel=1e-3)
+        assert float(row[5]) == pytest.approx(float(path.attribution.sum()), rel=1e-3)
+    assert set(parsed.tags) == {"p", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+def test_a_long_table_is_cut(paths):
+    assert len(Cells(html_table(paths)).rows) == 21
+    assert "and 5 more images" in html_table(paths)
+    assert "more images" not in html_table(paths[:20])
+    assert len(Cells(html_table(paths[:0])).rows) == 1
+
+
+def test_a_model_without_classes(demo):
+    paths = nph.find_path(demo[0], demo[1][:1], output=lambda logits, target: logits[:, 0])
+    unknown = paths.__class__(**{**vars(paths), "target": paths.target * 0 - 1, "predicted": paths.predicted * 0 - 1})
+    assert Cells(html_table(unknown)).rows[1][1:3] == ["", ""]
+    assert "-1" not in table(unknown).split("\n")[1].split("  ")[1]
