@@ -106,16 +106,16 @@ def find_path(
     if not parts:
         raise InputError(f"none of the {len(skipped)} images could be read; expected at least one")
     paths = concat(parts)
-    if not quiet:
-        print(table(paths))
-        if skipped:
-            print(f"{len(paths)} images, {len(skipped)} skipped")
     if out is not None:
         paths.save(out, overwrite)
     if plot is not None:
         write_whole(plot, plot_path(paths[0], shown[0][:1]).savefig, overwrite)
     if report is not None:
         write_report(vit, torch.cat(shown), paths, report, overwrite=overwrite)
+    if not quiet:
+        print(table(paths))
+        if skipped:
+            print(f"{len(paths)} images, {len(skipped)} skipped")
     return SOME_LEFT_OUT if skipped else DONE
 
 
@@ -184,6 +184,7 @@ def evaluate(
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     table = summary(measured, seed)
+    save(table, csv, json, overwrite)
     if not quiet and paper:
         first = measured[measured["method"] == ways[0]]
         print(as_report(table, found[ways[0]], first["label"].tolist() if first["right"].notna().all() else None))
@@ -191,7 +192,6 @@ def evaluate(
         for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
             if len(here := table[table["images"] == images]):
                 print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
-    save(table, csv, json, overwrite)
     return SOME_LEFT_OUT if skipped else DONE
 
 
