@@ -298,3 +298,9 @@ def test_saved_file_is_plain_json(find_path, digit, tmp_path):
     document = json.loads((tmp_path / "p.json").read_text())
     assert document["version"] == 1
     assert document["paths"][0]["name"] == str(digit)
+
+
+def test_tokens_and_outputs(find_path, digit):
+    assert find_path(digit, "--output", "sigmoid", "--token", "all").code == 0
+    refused(find_path(digit, "--token", "patch"), "token is 'patch'", "in the last block", "expected 'auto', 'cls' or 'all'")
+    refused(find_path(digit, "--token", "cls_token"), "'cls_token' is unknown", "'auto', 'cls', 'patch', 'all'")
