@@ -72,7 +72,10 @@ class ViT:
     @property
     def fingerprint(self) -> str:
         """A name for the model's architecture, made of the names and shapes of its weights."""
-        shapes = ";".join(f"{name}{tuple(value.shape)}" for name, value in sorted(self.model.state_dict().items()))
+        weights = {
+            name.replace("_orig_mod.", ""): value for name, value in self.model.state_dict().items()
+        }  # compiled blocks
+        shapes = ";".join(f"{name}{tuple(value.shape)}" for name, value in sorted(weights.items()))
         return hashlib.sha256(shapes.encode()).hexdigest()[:16]
 
     def rest(self, token: str) -> tuple[int, float]:

@@ -216,7 +216,7 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--top-k", 257), "top_k is 257")
     refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
     refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
-    refused(find_path(digit, "--method", "magic"), "magic", "causal, joint")
+    refused(find_path(digit, "--method", "magic"), "magic", "activation, causal")
     refused(find_path(digit, "--method", "causal", "--preset", "paper"), "choices of method 'joint'")
     refused(find_path(digit, "--effort", "heroic"), "heroic", "thorough")
     refused(find_path(digit, "--batch-size", 0), "--batch-size")
@@ -302,5 +302,7 @@ def test_saved_file_is_plain_json(find_path, digit, tmp_path):
 
 def test_tokens_and_outputs(find_path, digit):
     assert find_path(digit, "--output", "sigmoid", "--token", "all").code == 0
-    refused(find_path(digit, "--token", "patch"), "token is 'patch'", "in the last block", "expected 'auto', 'cls' or 'all'")
+    refused(
+        find_path(digit, "--token", "patch"), "token is 'patch'", "in the last block", "expected 'auto', 'cls' or 'all'"
+    )
     refused(find_path(digit, "--token", "cls_token"), "'cls_token' is unknown", "'auto', 'cls', 'patch', 'all'")
