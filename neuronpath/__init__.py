@@ -3,12 +3,14 @@
 from . import demo
 from .data import load_images
 from .errors import InputError, InputTypeError
+from .importances import importance
 from .influence import Influence, joint_influence
 from .intervention import enhance, keep, mean_activations, remove, set_to
 from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
 from .plots import plot_path
+from .pruning import mask, prune
 from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
@@ -22,13 +24,16 @@ __all__ = [
     "demo",
     "enhance",
     "find_path",
+    "importance",
     "joint_influence",
     "keep",
     "list_methods",
     "load_images",
     "load_model",
+    "mask",
     "mean_activations",
     "plot_path",
+    "prune",
     "register_method",
     "register_vit",
     "remove",
