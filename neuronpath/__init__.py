@@ -10,7 +10,9 @@ from .locators import find_path, list_methods, register_method
 from .models import load_model
 from .paths import NeuronPaths, concat
 from .plots import plot_path
+from .pruned_files import load_pruned, save_pruned
 from .pruning import mask, prune
+from .recovery import recover
 from .vit import Halves, ViT, register_vit, view
 
 __all__ = [
@@ -30,13 +32,16 @@ __all__ = [
     "list_methods",
     "load_images",
     "load_model",
+    "load_pruned",
     "mask",
     "mean_activations",
     "plot_path",
     "prune",
+    "recover",
     "register_method",
     "register_vit",
     "remove",
+    "save_pruned",
     "set_to",
     "view",
 ]

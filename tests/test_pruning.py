@@ -1,10 +1,14 @@
 """A pruned model computes what the masked model computes, for every kind of MLP, and counts what is counted by hand."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from small import as_logits, redrawn, small_images, small_timm
 from test_families import OwnViT, transformers_models
 from timm.models.vitamin import GeGluMlp
@@ -383,3 +387,125 @@ def test_mlps_that_cannot_be_cut_are_refused_by_name():
     model.blocks[0].mlp.norm = nn.Linear(192, 192)
     with pytest.raises(nph.InputTypeError, match=r"block 0 of .* has an MLP .* can't be (cut|pruned)"):
         nph.prune(model, random_importance(model), 0.5)
+
+
+# ---- files
+
+LOAD = """
+import sys, torch, neuronpath as nph
+torch.set_num_threads(1)
+model = nph.load_pruned(sys.argv[1])
+torch.save(model(torch.load(sys.argv[2])).detach(), sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("name", ["the demo", "EVA-02, SwiGLU with inner norm", "bfloat16"])
+def test_a_file_read_in_a_new_process_gives_the_same_logits(demo, tmp_path, name):
+    sizes = {"embed_dim": 48, "depth": 3, "num_heads": 2, "patch_size": 8, "img_size": 32}
+    if name == "the demo":
+        model, images, arguments = demo[0], demo[1][:5], {}
+    else:
+        model, arguments = redrawn(timm.create_model("eva02_base_patch14_224", num_classes=7, **sizes)), sizes
+        model = model.bfloat16() if name == "bfloat16" else model
+        images = small_images(model, 5).to(next(model.parameters()))
+    small = nph.prune(model, random_importance(model), 0.25, scope="global", compensate=True, images=images)
+    nph.save_pruned(small, tmp_path / "small.safetensors", arguments)
+    torch.save(images, tmp_path / "images.pt")
+    words = [sys.executable, "-c", LOAD, *(str(tmp_path / n) for n in ("small.safetensors", "images.pt", "logits.pt"))]
+    subprocess.run(words, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), as_logits(small, images))
+    assert (tmp_path / "small.safetensors").stat().st_size < 1.2 * sum(
+        p.numel() * p.element_size() for p in small.parameters()
+    ) + 20_000
+
+
+def test_a_bias_that_compensation_left_is_in_the_file(tmp_path):
+    sizes = {"embed_dim": 48, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32, "proj_bias": False}
+    model = redrawn(timm.create_model("vit_small_patch16_224", num_classes=7, **sizes))
+    model.blocks[0].mlp.fc2.bias = model.blocks[1].mlp.fc2.bias = None
+    images = small_images(model, 3)
+    small = nph.prune(model, random_importance(model), 0.25, compensate=True, images=images)
+    assert small.blocks[0].mlp.fc2.bias is not None
+    nph.save_pruned(small, tmp_path / "s.safetensors", sizes)
+    assert torch.equal(as_logits(nph.load_pruned(tmp_path / "s.safetensors"), images), as_logits(small, images))
+
+
+def test_files_that_cannot_be_used_are_refused(demo, tmp_path):
+    small = nph.prune(demo[0], random_importance(demo[0]), 0.25)
+    path = nph.save_pruned(small, tmp_path / "s.safetensors")
+    whole = path.read_bytes()
+
+    def refused(match, content):
+        path.write_bytes(content)
+        with pytest.raises(nph.InputError, match=match) as refusal:
+            nph.load_pruned(path)
+        assert "\n" not in str(refusal.value)
+
+    refused("is damaged or no safetensors", whole[: len(whole) // 2])
+    refused("is damaged or no safetensors", b"")
+    refused("is damaged or no safetensors", b"not at all")
+    refused("is of version '2'; this neuronpath reads version 1", whole.replace(b'"version":"1"', b'"version":"2"'))
+    refused("have changed since they were written", whole[:-8] + bytes(8))
+    refused("have changed since they were written", whole.replace(b"[64, 64, 64", b"[64, 64, 32"))
+    save_file({"x": torch.zeros(2)}, path)
+    refused("holds no pruned model", path.read_bytes())
+    with pytest.raises(nph.InputError, match=r"s.safetensors exists already"):
+        nph.save_pruned(small, path)
+    with pytest.raises(nph.InputError, match=r"none.safetensors can't be read"):
+        nph.load_pruned(tmp_path / "none.safetensors")
+
+
+def test_models_that_could_not_be_built_again_are_not_saved(tmp_path):
+    path = tmp_path / "s.safetensors"
+    sizes = {"embed_dim": 48, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
+    model = redrawn(timm.create_model("vit_small_patch16_224", act_layer="silu", num_classes=7, **sizes))
+    with pytest.raises(nph.InputError, match="pos_embed has shape"):
+        nph.save_pruned(model, path, {key: value for key, value in sizes.items() if key != "img_size"})
+    with pytest.raises(nph.InputError, match="built again gives other logits than the model; expected arguments="):
+        nph.save_pruned(model, path, sizes)
+    with pytest.raises(nph.InputError, match="arguments can't be written as JSON"):
+        nph.save_pruned(model, path, {**sizes, "act_layer": nn.SiLU})
+    with pytest.raises(nph.InputError, match=r"names the arguments \['checkpoint_path'\]"):
+        nph.save_pruned(model, path, {**sizes, "checkpoint_path": "x.pth"})
+    with pytest.raises(nph.InputError, match="carries no name that timm knows"):
+        nph.save_pruned(redrawn(VisionTransformer(32, 8, 2, 2, 48, 96, num_classes=7)), path)
+    assert not list(tmp_path.iterdir())
+    nph.save_pruned(model, path, {**sizes, "act_layer": "silu"})
+
+
+# ---- recovery
+
+
+def test_recovery_helps_and_is_seeded(demo):
+    model, images, labels = demo
+    train = nph.demo.load("train")[1][:256]
+    importance = nph.importance(model, train[:64])
+    state = copy.deepcopy(model.state_dict())
+
+    def recovered(seed):
+        small = nph.prune(model, importance, 0.03)
+        before = (as_logits(small, images).argmax(1) == labels).float().mean().item()
+        again = nph.recover(small, model, train.split(32), epochs=2, lr=1e-3, seed=seed)
+        assert again is small
+        assert not any(module.training for module in small.modules())
+        return before, (as_logits(small, images).argmax(1) == labels).float().mean().item(), small
+
+    before, after, small = recovered(0)
+    assert after > before + 0.05
+    assert torch.equal(as_logits(recovered(0)[2], images[:4]), as_logits(small, images[:4]))
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_recovery_refuses(demo):
+    model, images, _ = demo
+    small = nph.prune(model, random_importance(model), 0.5)
+    for call, match in (
+        ({"loader": []}, "the loader gave no batches"),
+        ({"loader": iter([images[:2]])}, "loader is a list_iterator without a length"),
+        ({"loader": [images[:2]], "epochs": 0}, "epochs is 0"),
+        ({"loader": [images[:2]], "lr": -1.0}, "lr is -1.0"),
+        ({"loader": [images[:2] * torch.nan]}, "the loss became nan"),
+    ):
+        with pytest.raises(nph.InputError, match=match):
+            nph.recover(small, model, **call)
