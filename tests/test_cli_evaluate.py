@@ -5,7 +5,6 @@ import sys
 
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from test_cli import Result, refused
 
@@ -125,4 +124,3 @@ def test_bad_input(evaluate, folder, tmp_path):
     result = evaluate(folder, "--methods", "random")
     assert result.code == 1
     assert "skipped: " in result.err
-    assert torch.get_num_threads() == 1
