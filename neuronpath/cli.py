@@ -122,7 +122,8 @@ def prune_experiment(
     scopes: Annotated[str, typer.Option(help="block, global, or both.")] = "block,global",
     seeds: Annotated[int, typer.Option(help="Draws of calibration images.")] = 3,
     calibration: Annotated[int, typer.Option(help="Calibration images a draw.")] = 256,
-    top_k: Annotated[int, typer.Option(help="Neurons a block in the paths.")] = 1,
+    method: Annotated[str, typer.Option(help="How to locate the paths behind 'path'.")] = "joint",
+    top_k: Annotated[int, typer.Option(help="Their neurons a block.")] = 1,
     compensate: Annotated[bool, typer.Option("--compensate", help="Leave removed neurons' mean in a bias.")] = False,
     recover_epochs: Annotated[int, typer.Option(help="Also recover every model for so many epochs.")] = 0,
     latency_batch: Annotated[int, typer.Option(help="Images in a batch whose time is taken.")] = 16,
@@ -137,7 +138,7 @@ def prune_experiment(
         raise InputError(f"no images were named for {model}; expected --images, a folder with a folder a class")
     plan = Plan(
         tuple(importances.split(",")), tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
-        top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
+        method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
     vit = load_model(model, pretrained, checkpoint, device)
     data = digits() if images is None else image_folder(images, vit)

@@ -60,7 +60,8 @@ class Plan:
     scopes: Sequence[str] = SCOPES
     seeds: int = 3
     calibration: int = 256  # images a seed
-    top_k: int = 1  # neurons a block in the paths behind "path", found on all tokens
+    method: str = "joint"  # of find_path, for the paths behind "path", which are found on all tokens
+    top_k: int = 1  # their neurons a block
     compensate: bool = False
     recover_epochs: int = 0  # above 0: every run once more, recovered on the calibration images
     lr: float = 5e-4  # of recovery
@@ -193,7 +194,8 @@ class _Bench:
     def importance(self, by: str, seed: int) -> list[Tensor]:
         images, labels = self.calibration(seed)
         if by == "path":
-            return importance(find_path(self.model, images, labels, token="all", top_k=self.plan.top_k))
+            plan = self.plan
+            return importance(find_path(self.model, images, labels, token="all", method=plan.method, top_k=plan.top_k))
         return importance(self.model, images, by=by, target=labels, seed=seed)
 
     def pruned(self, seed: int, importance: str, scope: str, keep: float, recovered: bool) -> dict[str, Any]:
