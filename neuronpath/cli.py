@@ -22,6 +22,7 @@ from .paper import WAYS as PAPER_WAYS
 from .paper import as_report
 from .paths import NeuronPaths, check_made_for, concat
 from .plots import check_picture, plot_path
+from .pruning_cli import prune_experiment
 from .report import report as write_report
 from .summary import table
 from .vit import view
@@ -236,6 +237,7 @@ def main() -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command("find-path")(find_path)
     app.command("evaluate")(evaluate)
+    app.command("prune-experiment")(prune_experiment)
 
     @app.callback()
     def _about() -> None:
@@ -249,6 +251,11 @@ def main() -> None:
 def find_path_main() -> None:
     """find-path."""
     run(command(find_path), "find-path")
+
+
+def prune_experiment_main() -> None:
+    """prune-experiment."""
+    run(command(prune_experiment), "prune-experiment")
 
 
 def run(app: typer.Typer, name: str) -> None:

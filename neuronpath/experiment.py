@@ -1,0 +1,290 @@
+"""The pruning experiment: importances x shares kept x scopes x seeds, every run a file, so that it resumes where it stopped.
+
+Calibration images, of which importances are made and from which models recover, are never test images. A seed draws the calibration
+images from their pool, the random importance and the order of recovery; the test images are the same for all.
+"""
+
+import itertools
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from . import demo
+from .data import find_images, open_image, transform_of
+from .errors import InputError
+from .files import write_whole
+from .hooks import at_rest
+from .importances import OF_IMAGES, OF_WEIGHTS, importance
+from .intervention import remove
+from .locators import find_path
+from .outputs import run_model
+from .pruned_files import digest_of
+from .pruning import SCOPES, prune, select
+from .recovery import recover
+from .vit import view
+
+IMPORTANCES = ("path", *OF_IMAGES, *OF_WEIGHTS)
+PAPER_K, PAPER_SHARES = (1, 5, 10, 20, 50), (0.1, 0.3, 0.5, 1.0)
+REPEATS = 5  # of each latency; their median counts
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Images (n, C, H, W) and labels (n,): a pool to draw calibration images from, and those to test on."""
+
+    pool: Tensor
+    pool_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run. ``protocol`` "prune" really prunes; "paper" masks a class's neurons on the tokens that the head pools."""
+
+    importances: Sequence[str] = IMPORTANCES
+    keeps: Sequence[float] = (0.5, 0.25, 0.125, 0.0625)
+    scopes: Sequence[str] = SCOPES
+    seeds: int = 3
+    calibration: int = 256  # images a seed
+    method: str = "joint"  # of find_path, for the paths behind "path", which are found on all tokens
+    top_k: int = 1  # their neurons a block
+    compensate: bool = False
+    recover_epochs: int = 0  # above 0: every run once more, recovered on the calibration images
+    lr: float = 5e-4  # of recovery
+    latency_batch: int = 16
+    protocol: str = "prune"
+
+    def __post_init__(self) -> None:
+        for name, given, known in (("importance", self.importances, IMPORTANCES), ("scope", self.scopes, SCOPES)):
+            for value in given:
+                if value not in known:
+                    raise InputError(f"{name} {value!r} is unknown; expected some of {', '.join(known)}")
+        if self.protocol not in ("prune", "paper"):
+            raise InputError(f"protocol {self.protocol!r} is unknown; expected prune or paper")
+        for share in self.keeps:
+            if not 0 < share <= 1:
+                raise InputError(f"keep is {share!r}; expected a share above 0 and at most 1")
+        for name in ("seeds", "calibration", "top_k", "latency_batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    def cells(self) -> Iterator[dict[str, Any]]:
+        """Every run, by what tells it from the others; runs that share an importance stand together."""
+        recovered = (False, True) if self.recover_epochs else (False,)
+        for seed, by in itertools.product(range(self.seeds), self.importances):
+            for scope, keep, again in itertools.product(self.scopes, self.keeps, recovered):
+                yield {"seed": seed, "importance": by, "scope": scope, "keep": keep, "recovered": again}
+
+    def paper_cells(self, classes: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for seed, k, label in itertools.product(range(self.seeds), PAPER_K, classes):
+            for share, kept in itertools.product(PAPER_SHARES, ("path", "random")):
+                yield {"seed": seed, "k": k, "label": label, "masked": share, "kept": kept}
+
+
+def digits() -> Data:
+    """The embedded digits: the training ones to calibrate with, the held-out ones to test on."""
+    _, pool, pool_labels = demo.load("train")
+    _, test, test_labels = demo.load("test")
+    return Data(pool, pool_labels, test, test_labels)
+
+
+def image_folder(folder: str | os.PathLike, model: nn.Module) -> Data:
+    """One folder a class: every second image of each to calibrate with, the others to test on.
+
+    Folders named by numbers are those classes; else there must be as many folders as classes, which they are in order.
+    """
+    root = Path(folder)
+    classes = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    if not classes:
+        raise InputError(f"{folder} has no folders in it; expected one folder of images a class")
+    numbered = all(p.name.isdecimal() for p in classes)
+    n_classes = int(getattr(model, "num_classes", 0))
+    if not numbered and len(classes) != n_classes:
+        raise InputError(f"{folder} has {len(classes)} folders, the model {n_classes} classes; expected as many")
+    transform = transform_of(model)
+    parts: list[list[tuple[Tensor, int]]] = [[], []]
+    for index, inside in enumerate(classes):
+        files = find_images([inside])[1]
+        if len(files) < 2:
+            raise InputError(f"{inside} holds one image; expected at least two, to calibrate with and to test on")
+        for i, file in enumerate(files):
+            parts[i % 2].append((transform(open_image(file)), int(inside.name) if numbered else index))
+    (pool, pool_labels), (test, test_labels) = (zip(*part, strict=True) for part in parts)
+    labels = torch.tensor(pool_labels), torch.tensor(test_labels)
+    if numbered and not max(map(int, (p.name for p in classes))) < n_classes:
+        raise InputError(f"{classes[-1]} is no class of the model; expected numbers from 0 to {n_classes - 1}")
+    return Data(torch.stack(pool), labels[0], torch.stack(test), labels[1])
+
+
+def run_experiment(
+    model: nn.Module, data: Data, plan: Plan, out: str | os.PathLike, progress: bool = False
+) -> pd.DataFrame:
+    """Run what of the plan isn't yet in the folder ``out``; gives one row a run, of this and of earlier times.
+
+    Raises InputError for a folder that holds another experiment, or something else.
+    """
+    folder = Path(out)
+    runs = _begin(folder, {**_plain(asdict(plan)), "weights": digest_of(model), "test": len(data.test)})
+    labels = sorted(set(data.test_labels.tolist()) & set(data.pool_labels.tolist()))
+    cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
+    work = _Bench(model, data, plan)
+    rows = []
+    for cell in tqdm(cells, unit="run", disable=not progress):
+        file = runs / ("_".join(f"{name}={value}" for name, value in cell.items()) + ".json")
+        if not file.exists():
+            measured = work.pruned(**cell) if plan.protocol == "prune" else work.masked(**cell)
+            text = json.dumps({**cell, **measured})
+            write_whole(file, lambda part, text=text: part.write_text(text + "\n"))  # type: ignore[misc]
+        rows.append(json.loads(file.read_text()))
+    return pd.DataFrame(rows)
+
+
+def _begin(folder: Path, settings: dict[str, Any]) -> Path:
+    """The folder of the runs; new, or of this very experiment."""
+    record = folder / "settings.json"
+    if record.exists():
+        earlier = json.loads(record.read_text())
+        differ = sorted(key for key in settings.keys() | earlier.keys() if settings.get(key) != earlier.get(key))
+        if differ:
+            raise InputError(f"{folder} holds another experiment ({', '.join(differ)} differ); choose another folder")
+    else:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} isn't empty and holds no experiment; expected a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(record, lambda part: part.write_text(json.dumps(settings, indent=1) + "\n"))
+    (folder / "runs").mkdir(exist_ok=True)
+    return folder / "runs"
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+class _Bench:
+    """Measures one run after the other, and remembers the last importances and paths, which the next run may share."""
+
+    def __init__(self, model: nn.Module, data: Data, plan: Plan) -> None:
+        self.model, self.data, self.plan = model, data, plan
+        self.known: tuple[Any, Any] = (None, None)
+
+    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        if self.known[0] != key:
+            self.known = key, make()
+        return self.known[1]
+
+    def calibration(self, seed: int) -> tuple[Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(self.data.pool), generator=draw)[: self.plan.calibration]
+        return self.data.pool[chosen], self.data.pool_labels[chosen]
+
+    def importance(self, by: str, seed: int) -> list[Tensor]:
+        images, labels = self.calibration(seed)
+        if by == "path":
+            plan = self.plan
+            return importance(find_path(self.model, images, labels, token="all", method=plan.method, top_k=plan.top_k))
+        return importance(self.model, images, by=by, target=labels, seed=seed)
+
+    def pruned(self, seed: int, importance: str, scope: str, keep: float, recovered: bool) -> dict[str, Any]:
+        """Accuracy and cost of one pruned model."""
+        start = time.perf_counter()
+        values = self.once((importance, seed), lambda: self.importance(importance, seed))
+        images, _ = self.calibration(seed)
+        small = prune(self.model, values, keep, scope=scope, compensate=self.plan.compensate, images=images)
+        if recovered:
+            order = torch.Generator().manual_seed(seed)
+            loader = DataLoader(TensorDataset(images), batch_size=32, shuffle=True, generator=order)
+            recover(small, self.model, loader, self.plan.recover_epochs, self.plan.lr, seed=seed)
+        wrong = (predictions(small, self.data.test) != self.data.test_labels).nonzero()[:, 0].tolist()
+        batch = self.data.test[: self.plan.latency_batch]
+        dense, pruned = latencies([self.model, small], batch)
+        return {
+            "accuracy": 1 - len(wrong) / len(self.data.test),
+            "parameters": sum(p.numel() for p in small.parameters()),
+            "multiply_adds": multiply_adds(small, self.data.test[:1]),
+            "bytes": sum(v.numel() * v.element_size() for v in small.state_dict().values()),
+            "widths": view(small).widths,
+            "wrong": wrong,
+            "latency_dense_s": dense,
+            "latency_s": pruned,
+            "time_s": time.perf_counter() - start,
+        }
+
+    def masked(self, seed: int, k: int, label: int, masked: float, kept: str) -> dict[str, Any]:
+        """Accuracy while a share of all but K neurons a block is at 0 on the tokens that the head pools."""
+        images, labels = self.calibration(seed)
+        vit = view(self.model)
+        draw = torch.Generator().manual_seed(seed * 1000 + label)
+        paths = self.once((seed, k), lambda: find_path(self.model, images, labels, top_k=k))
+        if kept == "path":
+            best = select(importance(paths, target=label), k / vit.widths[0], round_to=1, min_keep=1)
+        else:
+            best = [torch.randperm(width, generator=draw)[:k] for width in vit.widths]
+        gone = []
+        for width, stays in zip(vit.widths, best, strict=True):
+            others = torch.ones(width, dtype=torch.bool)
+            others[stays] = False
+            left = others.nonzero()[:, 0]
+            gone.append(left[torch.randperm(len(left), generator=draw)[: round(masked * len(left))]])
+        with remove(self.model, torch.stack(gone)):
+            found = predictions(self.model, self.data.test)
+        own = self.data.test_labels == label
+        return {
+            "accuracy": (found[own] == label).float().mean().item(),
+            "others_taken_for_it": (found[~own] == label).float().mean().item(),
+        }
+
+
+def predictions(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """The predicted class of every image (n,)."""
+    like = next(model.parameters())
+    with at_rest(model):
+        return torch.cat([run_model(model, part.to(like)).argmax(-1).cpu() for part in images.split(batch_size)])
+
+
+def multiply_adds(model: nn.Module, image: Tensor) -> int:
+    """Multiply-adds of one image (1, C, H, W), as PyTorch counts them: half of its floating-point operations."""
+    with FlopCounterMode(display=False) as counter, at_rest(model):
+        run_model(model, image.to(next(model.parameters())))
+    return counter.get_total_flops() // 2
+
+
+def latencies(models: Sequence[nn.Module], images: Tensor, repeats: int = REPEATS) -> list[float]:
+    """The median seconds of a batch for each model, taking turns, so that a busy machine slows all alike."""
+    taken: list[list[float]] = [[] for _ in models]
+    for turn in range(repeats + 1):
+        for seconds, model in zip(taken, models, strict=True):
+            like = next(model.parameters())
+            batch = images.to(like)
+            with at_rest(model):
+                start = time.perf_counter()
+                run_model(model, batch)
+                if like.is_cuda:
+                    torch.cuda.synchronize(like.device)
+            if turn:  # the first warms up
+                seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def resampled(wrong: Sequence[Sequence[int]], n_test: int, draws: int = 1000) -> np.ndarray:
+    """Accuracies (draws,) of bootstrap samples over seeds and test images, the same samples for every call of these sizes."""
+    right = np.ones((len(wrong), n_test))
+    for row, indices in zip(right, wrong, strict=True):
+        row[list(indices)] = 0
+    draw = np.random.default_rng(0)
+    seeds = draw.integers(0, len(right), (draws, len(right)))
+    images = draw.integers(0, n_test, (draws, n_test))
+    return np.array([right[s].mean(0)[i].mean() for s, i in zip(seeds, images, strict=True)])

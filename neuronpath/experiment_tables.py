@@ -1,0 +1,117 @@
+"""What an experiment has found, summed up: mean accuracies, their intervals, their lead over Taylor, and a figure."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .experiment import resampled
+from .files import write_whole
+
+COLOURS = {
+    "path": "#D55E00", "joint": "#CC79A7", "causal": "#009E73", "taylor": "#0072B2", "activation": "#E69F00",
+    "magnitude": "#56B4E9", "random": "#888888",
+}  # fmt: skip  # Okabe and Ito's, told apart by all
+MARKERS = dict(zip(COLOURS, "oDs^vPx", strict=True))
+GROUP = ["importance", "scope", "keep", "recovered"]
+TIMES = ("latency_dense_s", "latency_s", "time_s", "speed")  # what differs from one run of the same plan to the next
+
+
+def summary(rows: pd.DataFrame, n_test: int) -> pd.DataFrame:
+    """A line for each importance, scope, share kept and recovery, over all seeds.
+
+    ``low`` and ``high`` bound 95 % of the bootstrap over seeds and test images; ``lead`` is the accuracy less that of "taylor" (in
+    the same samples: a paired difference), with its bounds. ``speed`` is the median of dense over pruned latency.
+    """
+    if "k" in rows:
+        return rows.groupby(["k", "masked", "kept"], as_index=False)[["accuracy", "others_taken_for_it"]].mean()
+    draws = {key: resampled(list(part["wrong"]), n_test) for key, part in rows.groupby(GROUP)}
+    lines = []
+    for key, part in rows.groupby(GROUP, sort=False):
+        by, *rest = key
+        taylor = ("taylor", *rest)
+        line = dict(zip(GROUP, key, strict=True)) | {
+            "accuracy": part["accuracy"].mean(),
+            "low": np.quantile(draws[key], 0.025),
+            "high": np.quantile(draws[key], 0.975),
+        }
+        if taylor in draws and by != "taylor":
+            reference = rows[(rows[GROUP] == list(taylor)).all(axis=1)]
+            lead = draws[key] - draws[taylor]
+            line |= {
+                "lead": part["accuracy"].mean() - reference["accuracy"].mean(),
+                "lead_low": np.quantile(lead, 0.025),
+                "lead_high": np.quantile(lead, 0.975),
+            }
+        figures = {name: part[name].mean() for name in ("parameters", "multiply_adds", "bytes")}
+        lines.append(line | figures | {"speed": (part["latency_dense_s"] / part["latency_s"]).median()})
+    return pd.DataFrame(lines)
+
+
+def plot_summary(table: pd.DataFrame, dense: float) -> Figure:
+    """Accuracy over the share kept, a panel for each scope; bars are the intervals, dashed lines are recovered models."""
+    scopes = list(dict.fromkeys(table["scope"]))
+    figure = Figure(figsize=(1 + 4.6 * len(scopes), 4.2), layout="constrained")
+    keeps = sorted(set(table["keep"]))
+    for ax, scope in zip(np.atleast_1d(figure.subplots(1, len(scopes), sharey=True)), scopes, strict=True):
+        ax.axhline(dense, color="black", linewidth=0.8, linestyle=":", label="not pruned")
+        names = list(dict.fromkeys(table["importance"]))
+        for shift, by in enumerate(names):
+            for recovered in (False, True):
+                mine = table["importance"].eq(by) & table["scope"].eq(scope) & table["recovered"].eq(recovered)
+                part = table[mine].sort_values("keep")
+                if part.empty:
+                    continue
+                nudge = 1 + 0.022 * (shift - (len(names) - 1) / 2)  # so that intervals stand side by side
+                ax.errorbar(
+                    part["keep"] * nudge, part["accuracy"],
+                    yerr=[(part["accuracy"] - part["low"]).clip(lower=0), (part["high"] - part["accuracy"]).clip(lower=0)],
+                    color=COLOURS[by], marker=MARKERS[by], markersize=5, linewidth=1.4, elinewidth=0.9,
+                    linestyle="--" if recovered else "-", label=by + (", recovered" if recovered else ""),
+                )  # fmt: skip
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(keeps, [f"{keep:.3g}" for keep in keeps])
+        ax.minorticks_off()
+        ax.set_title(
+            f"the same share of every block ({scope})" if scope == "block" else f"of all neurons ({scope})", fontsize=10
+        )
+        ax.set_xlabel("share of MLP neurons kept")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", linewidth=0.4, alpha=0.6)
+    figure.axes[0].set_ylabel("accuracy on test images")
+    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def plot_paper(table: pd.DataFrame) -> Figure:
+    """Accuracy on the class's own images over the neurons kept, a panel for each share masked."""
+    shares = sorted(set(table["masked"]))
+    figure = Figure(figsize=(1 + 2.6 * len(shares), 3.2), layout="constrained")
+    for ax, share in zip(np.atleast_1d(figure.subplots(1, len(shares), sharey=True)), shares, strict=True):
+        for kept, colour, marker in (("path", COLOURS["path"], "o"), ("random", COLOURS["random"], "x")):
+            part = table[(table["masked"] == share) & (table["kept"] == kept)].sort_values("k")
+            ax.plot(part["k"], part["accuracy"], color=colour, marker=marker, label=f"{kept} neurons kept")
+        ax.set_xscale("log")
+        ax.set_xticks(part["k"], [str(k) for k in part["k"]])
+        ax.minorticks_off()
+        ax.set_title(f"{share:.0%} of the others masked", fontsize=9)
+        ax.set_xlabel("neurons kept a block")
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("accuracy on the class's images")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def write_results(rows: pd.DataFrame, folder: str | os.PathLike, n_test: int, dense: float) -> pd.DataFrame:
+    """Write runs.csv, summary.csv, summary.json and figure.png, each whole, over those of an earlier time; gives the summary."""
+    folder = Path(folder)
+    table = summary(rows, n_test)
+    runs = rows.drop(columns=["wrong"], errors="ignore")
+    figure = plot_paper(table) if "k" in rows else plot_summary(table, dense)
+    write_whole(folder / "runs.csv", lambda part: runs.to_csv(part, index=False), overwrite=True)
+    write_whole(folder / "summary.csv", lambda part: table.to_csv(part, index=False), overwrite=True)
+    write_whole(folder / "summary.json", lambda part: table.to_json(part, orient="records", indent=1), overwrite=True)
+    write_whole(folder / "figure.png", lambda part: figure.savefig(part, dpi=150), overwrite=True)
+    return table

@@ -1,0 +1,176 @@
+"""The pruning experiment: its runs, its resuming, its figures, its command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from small import as_logits
+from test_cli import Result
+
+import neuronpath as nph
+from neuronpath import cli
+from neuronpath.experiment import Plan, digits, multiply_adds, resampled
+from neuronpath.experiment_tables import TIMES
+
+WORDS = ("--importances", "magnitude,random,taylor", "--keeps", "0.5,0.0625", "--seeds", "2", "--calibration", "16",
+         "--latency-batch", "1")  # fmt: skip
+N_RUNS = 3 * 2 * 2 * 2  # importances, keeps, scopes, seeds
+
+
+@pytest.fixture
+def prune_experiment(monkeypatch, capsys):
+    """``prune-experiment`` with these arguments, in this process, on the first 24 held-out digits."""
+    whole = digits()
+    few = type(whole)(whole.pool[:64], whole.pool_labels[:64], whole.test[:24], whole.test_labels[:24])
+    monkeypatch.setattr(cli, "digits", lambda: few)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prune-experiment", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.prune_experiment_main()
+        return Result(int(stop.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_every_run_is_what_prune_gives(prune_experiment, tmp_path, demo):
+    result = prune_experiment(*WORDS, "--out", tmp_path / "e")
+    assert (result.code, result.err) == (0, "")
+    runs = pd.read_csv(tmp_path / "e/runs.csv")
+    assert len(runs) == N_RUNS
+    model, images, labels = demo
+    rows = runs[(runs.importance == "magnitude") & (runs.scope == "global") & (runs.keep == 0.0625)]
+    small = nph.prune(model, nph.importance(model, by="magnitude"), 0.0625, scope="global")
+    right = (as_logits(small, images[:24]).argmax(1) == labels[:24]).float().mean().item()
+    assert rows["accuracy"].tolist() == pytest.approx([right, right])
+    assert set(rows["parameters"]) == {sum(p.numel() for p in small.parameters())}
+    # 8 x 256 neurons, 1/16 stays, each worth a row, a bias and a column of 64, on 65 tokens
+    gone = 8 * 256 - 8 * 16
+    assert rows["parameters"].iloc[0] == sum(p.numel() for p in model.parameters()) - gone * 129
+    assert rows["multiply_adds"].iloc[0] == multiply_adds(model, images[:1]) - gone * 128 * 65
+    summary = pd.read_csv(tmp_path / "e/summary.csv")
+    pd.testing.assert_frame_equal(summary, pd.read_json(tmp_path / "e/summary.json"), check_dtype=False, rtol=1e-6)
+    assert (summary.low <= summary.accuracy).all()
+    assert (summary.accuracy <= summary.high).all()
+    with Image.open(tmp_path / "e/figure.png") as figure:
+        assert figure.size[0] > 1000
+
+
+def test_calibration_and_test_images_never_overlap():
+    data = digits()
+    pool = {image.numpy().tobytes() for image in data.pool}
+    same = sum(image.numpy().tobytes() in pool for image in data.test)
+    assert same == 0
+    assert (len(data.pool), len(data.test)) == (1437, 360)
+
+
+def test_killed_and_started_again_it_ends_with_the_same_table(tmp_path):
+    words = [sys.executable, "-c", "from neuronpath.cli import prune_experiment_main as m; m()", *WORDS, "--seeds", "1",
+             "--keeps", "0.0625", "--recover-epochs", "1", "--quiet", "--out"]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([*words, str(tmp_path / "killed")], env=env, stderr=subprocess.DEVNULL)
+    runs = tmp_path / "killed/runs"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not runs.exists() or len(list(runs.glob("seed*.json"))) < 3):
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    done = {path.name: path.stat().st_mtime_ns for path in runs.glob("seed*.json")}
+    assert 3 <= len(done) < 12
+    for folder in ("killed", "whole"):
+        subprocess.run([*words, str(tmp_path / folder)], env=env, check=True)
+    assert all((runs / name).stat().st_mtime_ns == when for name, when in done.items())
+    for table in ("runs.csv", "summary.csv"):
+        again, whole = (pd.read_csv(tmp_path / folder / table).drop(columns=list(TIMES), errors="ignore")
+                        for folder in ("killed", "whole"))  # fmt: skip
+        assert again.equals(whole)
+
+
+def test_the_paper_s_protocol(prune_experiment, tmp_path, demo, monkeypatch):
+    monkeypatch.setattr("neuronpath.experiment.PAPER_K", (2,))
+    monkeypatch.setattr("neuronpath.experiment.PAPER_SHARES", (0.3, 1.0))
+    result = prune_experiment("--protocol", "paper", "--seeds", 1, "--calibration", 64, "--out", tmp_path / "e")
+    assert (result.code, result.err) == (0, "")
+    runs = pd.read_csv(tmp_path / "e/runs.csv")
+    model, images, labels = demo
+    assert len(runs) == 4 * labels[:24].unique().numel()
+    label = int(runs["label"].iloc[0])
+    draw = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    _, pool, pool_labels = nph.demo.load("train")
+    paths = nph.find_path(model, pool[:64][draw], pool_labels[:64][draw], top_k=2)
+    best = [values.topk(2).indices for values in nph.importance(paths, target=label)]
+    own = images[:24][labels[:24] == label]
+    with nph.keep(model, torch.stack(best)):
+        right = (as_logits(model, own).argmax(1) == label).float().mean().item()
+    row = runs[(runs.label == label) & (runs.masked == 1.0) & (runs.kept == "path")]
+    assert row["accuracy"].item() == pytest.approx(right)
+    with Image.open(tmp_path / "e/figure.png") as figure:
+        assert figure.size[0] > 500
+
+
+def test_a_folder_of_images(prune_experiment, tmp_path):
+    pixels, labels = nph.demo.load_pixels()
+    for index in range(60):
+        folder = tmp_path / "images" / str(labels[index])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels[index] * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{index}.png")
+    words = (
+        "--importances",
+        "activation",
+        "--keeps",
+        "0.5",
+        "--scopes",
+        "block",
+        "--calibration",
+        "10",
+        "--seeds",
+        "1",
+    )
+    result = prune_experiment(*words, "--images", tmp_path / "images", "--out", tmp_path / "e")
+    assert (result.code, result.err) == (0, "")
+    assert pd.read_csv(tmp_path / "e/summary.csv")["accuracy"].item() > 0.8
+    settings = json.loads((tmp_path / "e/settings.json").read_text())
+    assert settings["test"] == sum(n // 2 for n in np.bincount(labels[:60]))
+
+
+def test_bad_input(prune_experiment, tmp_path):
+    def refused(*words):
+        *arguments, message = words
+        result = prune_experiment(*arguments)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+        assert message in result.err
+
+    out = ("--out", tmp_path / "e")
+    refused(*out, "--importances", "path,magic", "importance 'magic' is unknown")
+    refused(*out, "--keeps", "0.5,0", "keep is 0.0; expected a share above 0")
+    refused(*out, "--keeps", "half", "--keeps has 'half'")
+    refused(*out, "--scopes", "layer", "scope 'layer' is unknown")
+    refused(*out, "--seeds", 0, "seeds is 0")
+    refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
+    refused(*out, "--model", "vit_tiny_patch16_224", "no images were named for vit_tiny_patch16_224")
+    refused(*out, "--images", tmp_path / "none", "has no folders in it")
+    (tmp_path / "images/cat").mkdir(parents=True)
+    refused(*out, "--images", tmp_path / "images", "has 1 folders, the model 10 classes")
+    assert not (tmp_path / "e").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("precious")
+    refused("--out", tmp_path / "full", "full isn't empty and holds no experiment")
+    assert prune_experiment(*WORDS, "--keeps", "0.5", "--scopes", "block", "--quiet", *out).code == 0
+    refused(*WORDS, *out, "holds another experiment (keeps, scopes differ)")
+
+
+def test_intervals_by_hand():
+    """Of one seed they are binomial: the standard error of 36 right in 40 is the root of 0.9 x 0.1 / 40."""
+    draws = resampled([[0, 1, 2, 3]], 40)
+    assert draws.mean() == pytest.approx(0.9, abs=0.005)
+    assert draws.std() == pytest.approx((0.9 * 0.1 / 40) ** 0.5, rel=0.1)
+    with pytest.raises(nph.InputError, match="calibration is 0"):
+        Plan(calibration=0)
