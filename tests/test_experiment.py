@@ -16,7 +16,7 @@ from small import as_logits
 from test_cli import Result
 
 import neuronpath as nph
-from neuronpath import cli
+from neuronpath import cli, pruning_cli
 from neuronpath.experiment import Plan, digits, multiply_adds, resampled
 from neuronpath.experiment_tables import TIMES
 
@@ -30,7 +30,7 @@ def prune_experiment(monkeypatch, capsys):
     """``prune-experiment`` with these arguments, in this process, on the first 24 held-out digits."""
     whole = digits()
     few = type(whole)(whole.pool[:64], whole.pool_labels[:64], whole.test[:24], whole.test_labels[:24])
-    monkeypatch.setattr(cli, "digits", lambda: few)
+    monkeypatch.setattr(pruning_cli, "digits", lambda: few)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["prune-experiment", *map(str, arguments)])
