@@ -32,7 +32,7 @@ from .intervention import remove
 from .locators import find_path
 from .outputs import run_model
 from .pruned_files import digest_of
-from .pruning import SCOPES, prune, select
+from .pruning import SCOPES, prune
 from .recovery import recover
 from .vit import view
 
@@ -227,10 +227,12 @@ class _Bench:
         """Accuracy while a share of all but K neurons a block is at 0 on the tokens that the head pools."""
         images, labels = self.calibration(seed)
         vit = view(self.model)
+        if len(set(vit.widths)) > 1:
+            raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {vit.widths}")
         draw = torch.Generator().manual_seed(seed * 1000 + label)
         paths = self.once((seed, k), lambda: find_path(self.model, images, labels, top_k=k))
         if kept == "path":
-            best = select(importance(paths, target=label), k / vit.widths[0], round_to=1, min_keep=1)
+            best = [values.topk(k).indices for values in importance(paths, target=label)]
         else:
             best = [torch.randperm(width, generator=draw)[:k] for width in vit.widths]
         gone = []

@@ -41,9 +41,11 @@ def recover(
     Raises:
         InputError: for a loader without batches, or a loss that is NaN or infinite.
     """
-    for name, value, least in (("epochs", epochs, 1), ("lr", lr, 0), ("temperature", temperature, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least or not value:
-            raise InputError(f"{name} is {value!r}; expected a number above 0" + ", whole" * (name == "epochs"))
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"epochs is {epochs!r}; expected a whole number of at least 1")
+    for name, value in (("lr", lr), ("temperature", temperature)):
+        if not value > 0:
+            raise InputError(f"{name} is {value!r}; expected a number above 0")
     like = next(student.parameters())
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=weight_decay)
     modes = [(module, module.training) for module in student.modules()]
