@@ -9,7 +9,7 @@ from .errors import InputError
 from .hooks import at_rest
 from .influence import on_path, path_hidden
 from .outputs import OUTPUTS, Output, widest
-from .paths import NeuronPaths, check_made_for
+from .paths import NeuronPaths, check_as_many, check_made_for
 from .runs import check_images, clean_runs
 from .vit import view
 
@@ -46,8 +46,7 @@ def along_path(
     vit = view(model, paths.settings.get("token", "auto"))
     check_images(images)
     check_made_for(paths, vit)
-    if len(images) != len(paths):
-        raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
+    check_as_many(paths, images)
     if isinstance(n_points, bool) or not isinstance(n_points, int) or n_points < 2:
         raise InputError(f"n_points is {n_points!r}; expected a whole number of at least 2")
     output = paths.settings.get("output", "prob") if output is None else output

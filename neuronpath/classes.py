@@ -166,7 +166,7 @@ def frequency(paths: NeuronPaths) -> list[Tensor]:
     return [
         torch.zeros(width).index_add_(0, paths.neurons[:, block].flatten(), torch.ones(paths.neurons[:, block].numel()))
         / len(paths)
-        for block, width in enumerate(_widths(paths))
+        for block, width in enumerate(paths.widths)
     ]
 
 
@@ -240,10 +240,6 @@ def _truth(paths: NeuronPaths, labels: Labels) -> Tensor:
 def _by_class(paths: NeuronPaths, labels: Labels) -> dict[int, NeuronPaths]:
     truth = _truth(paths, labels)
     return {label: paths[(truth == label).nonzero()[:, 0]] for label in truth.unique().tolist()}
-
-
-def _widths(paths: NeuronPaths) -> list[int]:
-    return paths.settings.get("widths") or [int(block.max()) + 1 for block in paths.neurons.unbind(1)]
 
 
 def _as_set(path: Tensor) -> set[tuple[int, int]]:

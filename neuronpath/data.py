@@ -1,7 +1,9 @@
 """Images in: files and folders to (B, C, H, W) by the model's own transform, and the names of its classes."""
 
+import itertools
 import os
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -144,7 +146,8 @@ def find_labelled(
     parts = sorted(part for part in folder.iterdir() if part.is_dir())
     if not parts:
         raise InputError(f"{folder} holds no folders; expected one folder of images for each class")
-    known = {part.name: index for part in parts if (index := _class_of(part.name, model, classes)) is not None}
+    class_of = _folder_classes(model) if classes is None else classes.get
+    known = {part.name: index for part in parts if (index := class_of(part.name)) is not None}
     unknown = [part.name for part in parts if part.name not in known]
     if unknown:
         raise InputError(
@@ -179,7 +182,8 @@ def labelled_batches(
             raise
         paths, labels = find_images([folder])[1][:limit], []
     if labels and limit is not None:
-        turn = [labels[:i].count(label) for i, label in enumerate(labels)]  # the image's place in its class
+        counts: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
+        turn = [next(counts[label]) for label in labels]  # the image's place in its class
         chosen = sorted(sorted(range(len(paths)), key=lambda i: (turn[i], labels[i]))[:limit])
         paths, labels = [paths[i] for i in chosen], [labels[i] for i in chosen]
     label_of = dict(zip(map(str, paths), labels, strict=True)) if labels else {}
@@ -189,21 +193,23 @@ def labelled_batches(
     )
 
 
-def _class_of(folder: str, model: nn.Module, classes: Mapping[str, int] | None) -> int | None:
-    """The class that a folder's name stands for."""
+def _folder_classes(model: nn.Module) -> Callable[[str], int | None]:
+    """The class that a folder's name stands for: its number, its WordNet id, or its name where only one class has it."""
     count = getattr(model, "num_classes", 0)
-    if classes is not None:
-        return classes.get(folder)
-    if folder.isdecimal() and int(folder) < count:
-        return int(folder)
     subset = infer_imagenet_subset(model)
-    ids = [ImageNetInfo(subset).index_to_label_name(index) for index in range(count)] if subset else []
-    if folder in ids:
-        return ids.index(folder)
+    info = ImageNetInfo(subset) if subset else None
+    ids = {info.index_to_label_name(index): index for index in range(count)} if info else {}
     name_of = class_namer(model)
     names = [(name_of(index) or "").lower() for index in range(count)]
-    plain = folder.replace("_", " ").lower()
-    return names.index(plain) if plain and names.count(plain) == 1 else None
+    times = Counter(names)
+    once = {name: index for index, name in enumerate(names) if name and times[name] == 1}
+
+    def class_of(folder: str) -> int | None:
+        if folder.isdecimal() and int(folder) < count:
+            return int(folder)
+        return ids.get(folder, once.get(folder.replace("_", " ").lower()))
+
+    return class_of
 
 
 def class_namer(model: nn.Module) -> Callable[[int], str | None]:

@@ -5,12 +5,9 @@ images (percentiles); differences between methods are taken image by image.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -18,11 +15,12 @@ from tqdm.auto import tqdm
 from .errors import InputError
 from .hooks import at_rest
 from .influence import as_neurons, joint_influence
-from .intervention import Neurons, enhance, remove
+from .intervention import Neurons, enhance
 from .outputs import as_target, check_range, run_model
-from .paths import NeuronPaths, check_made_for
+from .outputs import measure as output_of
+from .paths import NeuronPaths, check_made_for, versions
 from .runs import check_images
-from .vit import view
+from .vit import ViT, view
 
 FIGURES = (
     "score", "attribution", "removal", "removal_relative", "enhancement", "enhancement_relative", "accuracy_removed",
@@ -56,14 +54,12 @@ def measure(
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
     truth = as_target(labels, len(images))
-    at_once = _chunks(len(images), batch_size)
-    with at_rest(vit.model):
-        clean = _logits(vit.model, images, at_once)
+    clean = logits_of(vit.model, images, batch_size)
     if truth is not None:
         check_range(truth, clean.shape[-1])
     predicted = clean.argmax(-1)
-    named = {name: _as_paths(name, given, images, vit) for name, given in paths.items()}
-    targets = {name: given.target for name, given in named.items() if given is not None}
+    checked = {name: _checked(name, given, images, vit) for name, given in paths.items()}
+    targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
     wanted = as_target(target, len(images))
     target = next(iter(targets.values()), predicted) if wanted is None else wanted
     check_range(target, clean.shape[-1])
@@ -72,20 +68,17 @@ def measure(
             raise InputError(
                 f"the paths of {name!r} explain other classes than those of {next(iter(targets))!r}; expected the same"
             )
-    before = _share(clean, target)
+    before = output_of(clean, target, "prob")
     frames = []
-    for name, given in tqdm(paths.items(), unit="method", disable=not progress):
-        known = named[name]
-        token = "auto" if known is None else known.settings.get("token", "auto")
-        neurons = given.neurons if isinstance(given, NeuronPaths) else given
-        influence = joint_influence(vit.model, images, neurons, target, token=token)
-        after = {}
-        with at_rest(vit.model):
-            for change, edit in (("removed", 0.0), ("enhanced", factor)):
-                after[change] = torch.cat(
-                    [_edited(vit.model, images[at], given, at, len(images), edit) for at in at_once]
-                )
-        removed, enhanced = _share(after["removed"], target), _share(after["enhanced"], target)
+    for name, given in tqdm(checked.items(), unit="method", disable=not progress):
+        found = isinstance(given, NeuronPaths)
+        token = given.settings.get("token", "auto") if found else "auto"
+        influence = joint_influence(vit.model, images, given.neurons if found else given, target, token=token)
+        after = {
+            "removed": _edited_logits(vit.model, images, given, 0.0, batch_size),
+            "enhanced": _edited_logits(vit.model, images, given, factor, batch_size),
+        }
+        removed, enhanced = (output_of(logits, target, "prob") for logits in after.values())
         frame = pd.DataFrame(
             {
                 "method": name,
@@ -108,14 +101,14 @@ def measure(
             }
         )
         frames.append(frame)
-    found = pd.concat(frames, ignore_index=True)
-    found.attrs["settings"] = {
-        "paths": {name: None if given is None else dict(given.settings) for name, given in named.items()},
+    table = pd.concat(frames, ignore_index=True)
+    table.attrs["settings"] = {
+        "paths": {n: dict(given.settings) if isinstance(given, NeuronPaths) else None for n, given in checked.items()},
         "factor": factor,
         "images": len(images),
-        "versions": {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)},
+        "versions": versions(),
     }
-    return found
+    return table
 
 
 def evaluate(
@@ -200,35 +193,33 @@ def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = F
     return wide.rename_axis(None).rename_axis(None, axis=1).to_string()
 
 
-def _chunks(n_images: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, n_images)) for start in range(0, n_images, size)]
-
-
-def _logits(model: nn.Module, images: Tensor, chunks: Sequence[slice]) -> Tensor:
+def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """The model's output for images (B, C, H, W), so many at a time; float32 on the CPU."""
     like = next(model.parameters())
-    return torch.cat([run_model(model, images[at].to(like)).float().cpu() for at in chunks])
+    with at_rest(model):
+        return torch.cat([run_model(model, part.to(like)).float().cpu() for part in images.split(batch_size)])
 
 
-def _edited(model: nn.Module, images: Tensor, given: Neurons, at: slice, n_images: int, factor: float) -> Tensor:
-    """The logits of some images with their paths' neurons multiplied."""
-    here = given[at] if isinstance(given, NeuronPaths) else as_neurons(given, n_images, view(model).widths)[at]
-    with remove(model, here) if factor == 0 else enhance(model, here, factor):
-        return _logits(model, images, [slice(None)])
+def _edited_logits(
+    model: nn.Module, images: Tensor, given: NeuronPaths | Tensor, factor: float, batch_size: int
+) -> Tensor:
+    """The logits of images whose paths' neurons are multiplied."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        at = slice(start, start + batch_size)
+        with enhance(model, given[at], factor):
+            parts.append(logits_of(model, images[at], batch_size))
+    return torch.cat(parts)
 
 
-def _as_paths(name: str, given: Neurons, images: Tensor, vit: Any) -> NeuronPaths | None:
-    """The paths, if they are such, checked to be of this model and as many as the images."""
+def _checked(name: str, given: Neurons, images: Tensor, vit: ViT) -> NeuronPaths | Tensor:
+    """The paths, or neurons (B, L, K), checked to be of this model and as many as the images."""
     if not isinstance(given, NeuronPaths):
-        as_neurons(given, len(images), vit.widths)
-        return None
+        return as_neurons(given, len(images), vit.widths)
     check_made_for(given, vit)
     if len(given) != len(images):
         raise InputError(f"there are {len(given)} paths of {name!r} for {len(images)} images; expected one an image")
     return given
-
-
-def _share(logits: Tensor, target: Tensor) -> Tensor:
-    return logits.softmax(-1).gather(1, target[:, None])[:, 0]
 
 
 def _gained_right(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:

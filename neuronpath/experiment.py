@@ -25,6 +25,7 @@ from tqdm import tqdm
 from . import demo
 from .data import find_images, open_image, transform_of
 from .errors import InputError
+from .evaluation import logits_of
 from .files import write_whole
 from .hooks import at_rest
 from .importances import OF_IMAGES, OF_WEIGHTS, importance
@@ -252,9 +253,7 @@ class _Bench:
 
 def predictions(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
     """The predicted class of every image (n,)."""
-    like = next(model.parameters())
-    with at_rest(model):
-        return torch.cat([run_model(model, part.to(like)).argmax(-1).cpu() for part in images.split(batch_size)])
+    return logits_of(model, images, batch_size).argmax(-1)
 
 
 def multiply_adds(model: nn.Module, image: Tensor) -> int:

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from .experiment import resampled
 from .files import write_whole
+from .plots.parts import BLUE, GREEN, LINE, ORANGE, PURPLE, SKY, VERMILLION
 
 COLOURS = {
-    "path": "#D55E00", "joint": "#CC79A7", "causal": "#009E73", "taylor": "#0072B2", "activation": "#E69F00",
-    "magnitude": "#56B4E9", "random": "#888888",
-}  # fmt: skip  # Okabe and Ito's, told apart by all
+    "path": VERMILLION, "joint": PURPLE, "causal": GREEN, "taylor": BLUE, "activation": ORANGE, "magnitude": SKY, "random": LINE,
+}  # fmt: skip
 MARKERS = dict(zip(COLOURS, "oDs^vPx", strict=True))
 GROUP = ["importance", "scope", "keep", "recovered"]
 TIMES = ("latency_dense_s", "latency_s", "time_s", "speed")  # what differs from one run of the same plan to the next

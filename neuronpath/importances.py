@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .activations import neurons_seen
 from .errors import InputError, InputTypeError
 from .hooks import at_rest, eager, input_replaced
 from .mlps import mlp_of
@@ -185,16 +186,8 @@ def _log_likelihood(answer: Tensor, target: Tensor | None) -> Tensor:
 def clean_values(vit: ViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """Every neuron's value on every token, a block (B, N, M), and the model's output."""
     found: list[Tensor] = []
-
-    def see(values: Tensor) -> Tensor:
-        found.append(values)
-        return values
-
-    with ExitStack() as stack:
-        for fc2 in vit.neurons:
-            stack.enter_context(input_replaced(fc2, see))
-        answer = run_model(vit.model, images)
-    return found, answer
+    with neurons_seen(vit, lambda _, values: found.append(values)):
+        return found, run_model(vit.model, images)
 
 
 def gate_gradients(

@@ -15,8 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .activations import neurons_seen
 from .errors import InputError
-from .hooks import at_rest, eager, input_replaced
+from .hooks import eager, input_replaced
 from .influence import as_neurons
 from .outputs import run_model
 from .paths import NeuronPaths, check_made_for
@@ -118,14 +119,11 @@ def mean_activations(model: nn.Module, images: Tensor, *, token: str = "auto", b
     sums = [torch.zeros(width, dtype=torch.float64) for width in vit.widths]
     like = next(vit.model.parameters())
 
-    def add(block: int, values: Tensor) -> Tensor:
+    def add(block: int, values: Tensor) -> None:
         here = values if every else vit.split(values)[0]
         sums[block] += here.double().mean(1).sum(0).cpu()
-        return values
 
-    with at_rest(vit.model), ExitStack() as stack:
-        for block, fc2 in enumerate(vit.neurons):
-            stack.enter_context(input_replaced(fc2, partial(add, block)))
+    with neurons_seen(vit, add):
         for batch in images.split(batch_size):
             run_model(vit.model, batch.to(like))
     return [total.float() / len(images) for total in sums]

@@ -11,7 +11,8 @@ from .activations import activation_maps, most_active
 from .hooks import at_rest
 from .intervention import enhance, remove
 from .locators import in_precision
-from .outputs import likelihoods, run_model
+from .outputs import measure as output_of
+from .outputs import run_model
 from .paths import NeuronPaths
 
 
@@ -63,7 +64,7 @@ def _probability(model: nn.Module, images: Tensor, paths: NeuronPaths) -> Tensor
     kind = "sigmoid" if paths.settings.get("output") == "sigmoid" else "prob"
     with at_rest(model), in_precision(model, paths.settings.get("precision")):
         answer = run_model(model, images.to(next(model.parameters()))).float().cpu()
-    return likelihoods(answer, kind).gather(1, paths.target[:, None])[:, 0]
+    return output_of(answer, paths.target, kind)
 
 
 def neurons_of(paths: NeuronPaths) -> Counter[tuple[int, int]]:

@@ -5,11 +5,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import timm
 import torch
 from torch import Tensor
 
@@ -97,6 +99,11 @@ class NeuronPaths:
     def _repr_html_(self) -> str:
         """How a notebook shows it: a row an image."""
         return html_table(self)
+
+    @property
+    def widths(self) -> list[int]:
+        """The number of neurons of every block, as far as it is known: at least those that occur."""
+        return list(self.settings.get("widths") or [int(block.max()) + 1 for block in self.neurons.unbind(1)])
 
     @property
     def relative_delta(self) -> Tensor:
@@ -204,6 +211,16 @@ def check_made_for(paths: NeuronPaths, vit: ViT) -> None:
             f"these paths were made for another model ({paths.settings.get('model', 'unknown')}, {len(widths or [])} blocks); "
             f"{type(vit.model).__name__} has {len(vit.widths)} blocks of {vit.widths[0]} neurons, or weights of other shapes"
         )
+
+
+def check_as_many(paths: NeuronPaths, images: Tensor) -> None:
+    if len(images) != len(paths):
+        raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
+
+
+def versions() -> dict[str, str]:
+    """Of what makes a result, for the record."""
+    return {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)}
 
 
 def check_names(names: Sequence[str], n_images: int) -> None:

@@ -141,7 +141,7 @@ def _of_path(name: str, path: NeuronPaths, measured: Measured, number: int) -> d
 def _drawing(path: NeuronPaths) -> dict[str, Any]:
     """Where a path's points are drawn: blocks from left to right, neurons from bottom to top, areas as the attributions."""
     _, blocks, k = path.neurons.shape
-    widest = max(path.settings.get("widths") or [int(path.neurons.max()) + 1])
+    widest = max(path.widths)
     largest = float(path.attribution.abs().max()) or 1.0
 
     def x(block: int) -> float:

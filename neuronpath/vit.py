@@ -8,6 +8,7 @@ torchvision and transformers are in ``families/``.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -69,7 +70,7 @@ class ViT:
         """The number of neurons of every block."""
         return [fc2.in_features for fc2 in self.neurons]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A name for the model's architecture, made of the names and shapes of its weights."""
         weights = {

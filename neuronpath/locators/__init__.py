@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -17,7 +15,7 @@ from ..errors import InputError
 from ..hooks import at_rest
 from ..influence import Influence, Quadrature, edited_output, influence_of, on_path
 from ..outputs import Output, likelihoods, output_name
-from ..paths import NeuronPaths, check_names, concat
+from ..paths import NeuronPaths, check_names, concat, versions
 from ..runs import CleanRun, check_images, clean_runs
 from ..vit import ViT, view
 from . import activation, causal, conductance, influence_pattern, joint, knowledge, random  # noqa: F401  (they register)
@@ -135,7 +133,7 @@ def find_path(
         "model": _architecture(vit.model),
         "widths": vit.widths,
         "fingerprint": vit.fingerprint,
-        "versions": {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)},
+        "versions": versions(),
     }
     parts: list[NeuronPaths] = []
     bar: tqdm = (

@@ -26,7 +26,6 @@ from .parts import (
     check_paths,
     label,
     plain,
-    widths_of,
 )
 
 READABLE = 12  # classes up to which a heat map's values are written into it
@@ -60,7 +59,7 @@ def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
         label(ax, f"{preferred[-1]}\n{counts.max() / len(paths):.0%}", (block, preferred[-1]), 8)
     ax.plot(range(blocks), preferred, "D-", color=VERMILLION, linewidth=1.5, markersize=6, markeredgecolor="white", zorder=3,
             label="the preferred path, and the share of the images whose path holds its neuron")  # fmt: skip
-    block_axis(ax, blocks, widths_of(paths), 1.2)
+    block_axis(ax, blocks, paths.widths, 1.2)
     ax.set_title(f"neurons of {len(paths)} images' paths", fontsize=10)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=SMALL)
     return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..errors import InputError, InputTypeError
-from ..paths import NeuronPaths
+from ..paths import NeuronPaths, check_as_many
 from ..pictures import short_name, to_pixels
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all
@@ -88,19 +88,14 @@ def show_image(ax: Axes, image: Tensor, title: str = "", model: nn.Module | None
     ax.set_title(plain(short_name(title)), fontsize=TEXT - 0.5)
 
 
-def widths_of(paths: NeuronPaths) -> list[int]:
-    """The number of neurons of every block, or as many as are named where that isn't known."""
-    return list(paths.settings.get("widths") or [int(paths.neurons.max()) + 1])
-
-
 def check_paths(paths: NeuronPaths, images: Tensor | None = None, index: int = 0) -> None:
     """Refuse what is no paths, an index that they lack, and images that aren't theirs."""
     if not isinstance(paths, NeuronPaths):
         raise InputTypeError(f"paths is a {type(paths).__name__}; expected NeuronPaths, as find_path gives them")
     if not -len(paths) <= index < len(paths):
         raise InputError(f"index {index} is out of range; expected 0 to {len(paths) - 1}")
-    if images is not None and len(images) != len(paths):
-        raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
+    if images is not None:
+        check_as_many(paths, images)
 
 
 def check_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:

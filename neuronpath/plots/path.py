@@ -27,7 +27,6 @@ from .parts import (
     label,
     plain,
     show_image,
-    widths_of,
 )  # fmt: skip
 
 CROWDED = 0.08  # of a block's neurons: one this near below another has its label below itself
@@ -117,7 +116,7 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
         areas, commonest = _area(counts / images), counts.argmax()
         ax.scatter(np.full(len(found), block), found, areas, BLUE, edgecolors="white", linewidths=0.6, zorder=2)
         label(ax, str(found[commonest]), (block, found[commonest]), 5 + 0.5 * areas[commonest] ** 0.5)
-    block_axis(ax, blocks, widths_of(paths))
+    block_axis(ax, blocks, paths.widths)
     ax.set_title(f"{images} images' paths", fontsize=10)
     samples = [ax.scatter([], [], _area(share), BLUE, edgecolors="white", label=f"{share:.0%}") for share in SHARES]
     figure.legend(handles=samples, loc="outside lower right", ncols=4, frameon=False, fontsize=SMALL, title="share of the images",
@@ -154,10 +153,10 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[tuple[int, int]] = frozenset())
         )
     for block, row in enumerate(neurons):
         for neuron in row:
-            crowded = any(0 < other - neuron < CROWDED * max(widths_of(path)) for other in row)
+            crowded = any(0 < other - neuron < CROWDED * max(path.widths) for other in row)
             weight = "bold" if (block, neuron) in bold else "normal"
             label(ax, str(neuron), (block, neuron), -20 if crowded else 11, weight)
-    block_axis(ax, blocks, widths_of(path))
+    block_axis(ax, blocks, path.widths)
 
 
 def _legend(figure: Figure, ax: Axes, own: bool) -> None:
