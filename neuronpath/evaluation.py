@@ -71,9 +71,11 @@ def measure(
     before = output_of(clean, target, "prob")
     frames = []
     for name, given in tqdm(checked.items(), unit="method", disable=not progress):
-        found = isinstance(given, NeuronPaths)
-        token = given.settings.get("token", "auto") if found else "auto"
-        influence = joint_influence(vit.model, images, given.neurons if found else given, target, token=token)
+        if isinstance(given, NeuronPaths):
+            neurons, token = given.neurons, given.settings.get("token", "auto")
+        else:
+            neurons, token = given, "auto"
+        influence = joint_influence(vit.model, images, neurons, target, token=token)
         after = {
             "removed": _edited_logits(vit.model, images, given, 0.0, batch_size),
             "enhanced": _edited_logits(vit.model, images, given, factor, batch_size),
