@@ -1,6 +1,5 @@
 """The commands: find-path and neuronpath. Parse, call, print; no computing here."""
 
-import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ from tqdm import tqdm
 
 from . import demo
 from .comparison import compare, save, way
-from .data import batches, find_images, labelled_batches, transform_of
-from .errors import InputError
+from .data import batches, find_images, labelled_batches, read_classes, transform_of
+from .errors import BAD_INPUT, DONE, INTERRUPTED, SOME_LEFT_OUT, InputError
 from .evaluation import as_text, summary
 from .files import check_distinct, check_writable, write_whole
 from .locators import find_path as find
@@ -30,7 +29,6 @@ from .vit import view
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
 ]
-DONE, SOME_LEFT_OUT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def find_path(
@@ -194,19 +192,6 @@ def evaluate(
             if len(here := table[table["images"] == images]):
                 print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
     return SOME_LEFT_OUT if skipped else DONE
-
-
-def read_classes(file: Path) -> dict[str, int]:
-    """A JSON object of folder names and class numbers."""
-    try:
-        classes = jsonlib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(
-            f"{file} can't be read as JSON; expected an object of folder names and class numbers"
-        ) from None
-    if not isinstance(classes, dict) or not all(type(index) is int for index in classes.values()):
-        raise InputError(f'{file} isn\'t a map of folder names to class numbers; expected such as {{"cat": 3}}')
-    return classes
 
 
 def digits(limit: int | None, size: int) -> tuple[Iterator[tuple[torch.Tensor, list[str], list[int] | None]], int]:

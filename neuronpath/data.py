@@ -1,6 +1,7 @@
 """Images in: files and folders to (B, C, H, W) by the model's own transform, and the names of its classes."""
 
 import itertools
+import json
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -160,6 +161,19 @@ def find_labelled(
         paths += images
         labels += [known[part.name]] * len(images)
     return paths, labels
+
+
+def read_classes(file: Path) -> dict[str, int]:
+    """A JSON object of folder names and class numbers."""
+    try:
+        classes = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{file} can't be read as JSON; expected an object of folder names and class numbers"
+        ) from None
+    if not isinstance(classes, dict) or not all(type(index) is int for index in classes.values()):
+        raise InputError(f'{file} isn\'t a map of folder names to class numbers; expected such as {{"cat": 3}}')
+    return classes
 
 
 def labelled_batches(

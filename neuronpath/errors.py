@@ -1,4 +1,6 @@
-"""The errors that a caller can mend: one line that names the thing and what was expected."""
+"""The errors that a caller can mend: one line that names the thing and what was expected. And the commands' exit codes."""
+
+DONE, SOME_LEFT_OUT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class InputError(ValueError):

@@ -9,7 +9,9 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from . import demo
-from .data import find_images, open_image, transform_of
+from .data import labelled_batches
 from .errors import InputError
 from .evaluation import logits_of
 from .files import write_whole
@@ -39,6 +41,7 @@ from .vit import view
 
 IMPORTANCES = ("path", *OF_IMAGES, *OF_WEIGHTS)
 PAPER_K, PAPER_SHARES = (1, 5, 10, 20, 50), (0.1, 0.3, 0.5, 1.0)
+BATCH = 64  # images read, or predicted, at a time
 REPEATS = 5  # of each latency; their median counts
 
 
@@ -103,32 +106,35 @@ def digits() -> Data:
     return Data(pool, pool_labels, test, test_labels)
 
 
-def image_folder(folder: str | os.PathLike, model: nn.Module) -> Data:
+def image_folder(
+    folder: Path,
+    model: nn.Module,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = None,
+    skip: Callable[[str], object] = warnings.warn,
+) -> Data:
     """One folder a class: every second image of each to calibrate with, the others to test on.
 
-    Folders named by numbers are those classes; else there must be as many folders as classes, which they are in order.
+    ``classes`` and the folders' names: see :func:`~neuronpath.data.find_labelled`. ``limit`` takes as many images of each class as it
+    can. An image that can't be read is told to ``skip`` and left out. Raises InputError for a class with one image.
     """
-    root = Path(folder)
-    classes = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    if not classes:
-        raise InputError(f"{folder} has no folders in it; expected one folder of images a class")
-    numbered = all(p.name.isdecimal() for p in classes)
-    n_classes = int(getattr(model, "num_classes", 0))
-    if not numbered and len(classes) != n_classes:
-        raise InputError(f"{folder} has {len(classes)} folders, the model {n_classes} classes; expected as many")
-    transform = transform_of(model)
-    parts: list[list[tuple[Tensor, int]]] = [[], []]
-    for index, inside in enumerate(classes):
-        files = find_images([inside])[1]
-        if len(files) < 2:
-            raise InputError(f"{inside} holds one image; expected at least two, to calibrate with and to test on")
-        for i, file in enumerate(files):
-            parts[i % 2].append((transform(open_image(file)), int(inside.name) if numbered else index))
-    (pool, pool_labels), (test, test_labels) = (zip(*part, strict=True) for part in parts)
-    labels = torch.tensor(pool_labels), torch.tensor(test_labels)
-    if numbered and not max(map(int, (p.name for p in classes))) < n_classes:
-        raise InputError(f"{classes[-1]} is no class of the model; expected numbers from 0 to {n_classes - 1}")
-    return Data(torch.stack(pool), labels[0], torch.stack(test), labels[1])
+    images: tuple[list[Tensor], list[Tensor]] = ([], [])
+    labels: tuple[list[int], list[int]] = ([], [])
+    times: Counter[int] = Counter()
+    for batch, _, told in labelled_batches(model, folder, classes, True, limit, BATCH, skip)[0]:
+        for image, label in zip(batch, told or [], strict=True):
+            part = times[label] % 2
+            images[part].append(image)
+            labels[part].append(label)
+            times[label] += 1
+    if not times:
+        raise InputError(f"{folder} holds no image that can be read; expected at least two of each class")
+    if lonely := [label for label, n in times.items() if n == 1]:
+        raise InputError(
+            f"{folder} has one image of class {lonely[0]}; expected two at least, to calibrate with and to test on"
+        )
+    (pool, test), (pool_labels, test_labels) = map(torch.stack, images), map(torch.tensor, labels)
+    return Data(pool, pool_labels, test, test_labels)
 
 
 def run_experiment(
@@ -251,7 +257,7 @@ class _Bench:
         }
 
 
-def predictions(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+def predictions(model: nn.Module, images: Tensor, batch_size: int = BATCH) -> Tensor:
     """The predicted class of every image (n,)."""
     return logits_of(model, images, batch_size).argmax(-1)
 

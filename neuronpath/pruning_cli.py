@@ -7,7 +7,8 @@ from typing import Annotated
 import torch
 import typer
 
-from .errors import InputError
+from .data import read_classes
+from .errors import DONE, SOME_LEFT_OUT, InputError
 from .experiment import IMPORTANCES, Plan, digits, image_folder, predictions, run_experiment
 from .experiment_tables import write_results
 from .models import DEMO, load_model
@@ -18,6 +19,10 @@ def prune_experiment(
     images: Annotated[
         Path | None, typer.Option(help="One folder of images a class. [default: the embedded digits]")
     ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=4, help="Take only so many images of the folder.")] = None,
     model: Annotated[str, typer.Option(help="A timm model, or 'demo' for the embedded one.")] = DEMO,
     pretrained: Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")] = True,
     checkpoint: Annotated[Path | None, typer.Option(help="Own weights, as in find-path.")] = None,
@@ -48,7 +53,11 @@ def prune_experiment(
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
     vit = load_model(model, pretrained, checkpoint, device)
-    data = digits() if images is None else image_folder(images, vit)
+    skipped: list[str] = []
+    mapping = None if classes is None else read_classes(classes)
+    data = digits() if images is None else image_folder(images, vit, mapping, limit, skipped.append)
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
     rows = run_experiment(vit, data, plan, out, progress=not quiet and sys.stderr.isatty())
     dense = (predictions(vit, data.test) == data.test_labels).float().mean().item()
     results = write_results(rows, out, len(data.test), dense)
@@ -56,7 +65,7 @@ def prune_experiment(
         print(results.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
         parameters = sum(p.numel() for p in vit.parameters())
         print(f"not pruned: accuracy {dense:.4g}, {parameters} parameters; {torch.get_num_threads()} threads")
-    return 0
+    return SOME_LEFT_OUT if skipped else DONE
 
 
 def as_share(text: str) -> float:

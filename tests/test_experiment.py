@@ -122,23 +122,26 @@ def test_a_folder_of_images(prune_experiment, tmp_path):
         folder = tmp_path / "images" / str(labels[index])
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels[index] * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{index}.png")
-    words = (
-        "--importances",
-        "activation",
-        "--keeps",
-        "0.5",
-        "--scopes",
-        "block",
-        "--calibration",
-        "10",
-        "--seeds",
-        "1",
-    )
-    result = prune_experiment(*words, "--images", tmp_path / "images", "--out", tmp_path / "e")
+    words = ("--importances", "activation", "--keeps", "0.5", "--scopes", "block", "--calibration", "10", "--seeds", "1",
+             "--images", tmp_path / "images")  # fmt: skip
+    result = prune_experiment(*words, "--out", tmp_path / "e")
     assert (result.code, result.err) == (0, "")
     assert pd.read_csv(tmp_path / "e/summary.csv")["accuracy"].item() > 0.8
     settings = json.loads((tmp_path / "e/settings.json").read_text())
     assert settings["test"] == sum(n // 2 for n in np.bincount(labels[:60]))
+    # named otherwise, one file damaged; then two images of each class
+    (tmp_path / "images/0").rename(tmp_path / "images/zero")
+    (tmp_path / "images/1/damaged.png").write_text("no picture")
+    (tmp_path / "classes.json").write_text(json.dumps({"zero": 0} | {str(digit): digit for digit in range(1, 10)}))
+    result = prune_experiment(*words, "--classes", tmp_path / "classes.json", "--out", tmp_path / "f")
+    assert result.code == 1
+    assert result.err.startswith("skipped: ")
+    assert "damaged.png is damaged" in result.err
+    again = json.loads((tmp_path / "f/settings.json").read_text())
+    assert again == settings
+    few = ("--classes", tmp_path / "classes.json", "--limit", 20, "--quiet", "--out", tmp_path / "g")
+    assert prune_experiment(*words, *few).code == 0
+    assert json.loads((tmp_path / "g/settings.json").read_text())["test"] == 10
 
 
 def test_bad_input(prune_experiment, tmp_path):
@@ -156,9 +159,13 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*out, "--seeds", 0, "seeds is 0")
     refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
     refused(*out, "--model", "vit_tiny_patch16_224", "no images were named for vit_tiny_patch16_224")
-    refused(*out, "--images", tmp_path / "none", "has no folders in it")
+    refused(*out, "--images", tmp_path / "none", "is no folder; expected one with a folder of images for each class")
     (tmp_path / "images/cat").mkdir(parents=True)
-    refused(*out, "--images", tmp_path / "images", "has 1 folders, the model 10 classes")
+    refused(*out, "--images", tmp_path / "images", "holds 'cat', which names no class of VisionTransformer")
+    (tmp_path / "images/3").mkdir()
+    Image.new("L", (32, 32)).save(tmp_path / "images/3/one.png")
+    (tmp_path / "images/cat").rmdir()
+    refused(*out, "--images", tmp_path / "images", "has one image of class 3; expected two at least")
     assert not (tmp_path / "e").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("precious")
