@@ -30,8 +30,10 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.developer
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.developer  ## all figures of docs/performance.md on this machine: about an hour on 2 cores
+	mkdir -p out/bench
+	for name in cost memory quality throughput pruned_speed; do \
+		$(BIN)/python benchmarks/$$name.py --out out/bench/$$name.json || exit 1; done
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

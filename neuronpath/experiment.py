@@ -64,8 +64,8 @@ class Plan:
     scopes: Sequence[str] = SCOPES
     seeds: int = 3
     calibration: int = 256  # images a seed
-    method: str = "joint"  # of find_path, for the paths behind "path", which are found on all tokens
-    top_k: int = 1  # their neurons a block
+    method: str = "causal"  # of find_path, for the paths behind "path", which are found on all tokens
+    top_k: int | None = None  # their neurons a block; None is a quarter of the narrowest block
     compensate: bool = False
     recover_epochs: int = 0  # above 0: every run once more, recovered on the calibration images
     lr: float = 5e-4  # of recovery
@@ -83,7 +83,7 @@ class Plan:
             if not 0 < share <= 1:
                 raise InputError(f"keep is {share!r}; expected a share above 0 and at most 1")
         for name in ("seeds", "calibration", "top_k", "latency_batch"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
 
     def cells(self) -> Iterator[dict[str, Any]]:
@@ -201,8 +201,8 @@ class _Bench:
     def importance(self, by: str, seed: int) -> list[Tensor]:
         images, labels = self.calibration(seed)
         if by == "path":
-            plan = self.plan
-            return importance(find_path(self.model, images, labels, token="all", method=plan.method, top_k=plan.top_k))
+            top_k = self.plan.top_k or max(1, min(view(self.model).widths) // 4)
+            return importance(find_path(self.model, images, labels, token="all", method=self.plan.method, top_k=top_k))
         return importance(self.model, images, by=by, target=labels, seed=seed)
 
     def pruned(self, seed: int, importance: str, scope: str, keep: float, recovered: bool) -> dict[str, Any]:

@@ -79,11 +79,18 @@ def test_thorough_is_never_below_progressive_and_standard_seldom(demo):
     progressive = nph.find_path(model, images, locate="progressive")
     thorough = nph.find_path(model, images, effort="thorough")
     standard = nph.find_path(model, images)
-    floor = progressive.score * (1 - 3e-3)  # closer calls are within the error of the search's integral
-    assert (thorough.score >= floor).all()
-    assert (thorough.score >= progressive.score * (1 - 1e-4)).float().mean() >= 0.99
-    assert (thorough.score >= standard.score * (1 - 3e-3)).all()
-    assert (standard.score >= floor).float().mean() >= 0.9
+    close = thorough.score < 1.01 * progressive.score  # the others can't be below, their integrals' error is 0.1 %
+    assert close.sum() > 10
+    call = {"target": progressive.target[close], "quadrature": "gausslegendre", "n_steps": 33}
+    found, floor = (
+        nph.joint_influence(model, images[close], paths.neurons[close], **call).score
+        for paths in (thorough, progressive)
+    )
+    assert (found >= floor * (1 - 1e-5)).all()
+    assert (
+        thorough.score >= standard.score * (1 - 3e-3)
+    ).all()  # closer calls are within the error of the search's integral
+    assert (standard.score >= progressive.score * (1 - 3e-3)).float().mean() >= 0.9
     assert standard.score.mean() >= 1.05 * progressive.score.mean()
     assert thorough.converged.float().mean() >= 0.99
 

@@ -47,13 +47,16 @@ def locate_joint(run: CleanRun, search: Search) -> Found:
             start = best_whole_path(run.hidden, run.gradients_at(factors), search)
             best = best.or_better(refine(run, search, start))
         progressive = progress(run, search, MIDPOINT, anchor=True)
-        best = best.or_better(refine(run, search, progressive))
+        refined = refine(run, search, progressive)
+        best = best.or_better(refined)
         if search.quadrature.n_steps is None:  # close calls want more nodes than the search has
             search = replace(search, quadrature=replace(search.quadrature, n_steps=search.quadrature.attempts[1]))
-            last = compute(run, search, progressive, run.images)
-            best = replace(
-                compute(run, search, best.path, run.images), converged=best.converged, sweeps=best.sweeps + 1
-            ).or_better(last)
+            sweeps, converged = best.sweeps + 1, best.converged
+            best = compute(run, search, best.path, run.images)
+            for path in (progressive, refined.path):
+                other = (path != best.path).any(2).any(1).nonzero()[:, 0]
+                best.put(other, best.at(other).or_better(compute(run, search, path[other], other)))
+            best = replace(best, sweeps=sweeps, converged=converged)
     return Found(best.path, best.sweeps, best.converged, on_path(best.gradients, best.path), search.quadrature.fewest)
 
 
@@ -75,6 +78,13 @@ class State:
             self.sweeps[images],
             self.converged[images],
         )
+
+    def put(self, images: Tensor, new: "State") -> None:
+        """Write the states of these images."""
+        self.path[images], self.objective[images] = new.path, new.objective
+        self.sweeps[images], self.converged[images] = new.sweeps, new.converged
+        for kept, gradient in zip(self.gradients, new.gradients, strict=True):
+            kept[images] = gradient
 
     def or_better(self, other: "State") -> "State":
         """For each image the better of the two; their sweeps add up."""
@@ -99,7 +109,9 @@ def compute(run: CleanRun, search: Search, path: Tensor, images: Tensor) -> Stat
     gradients = mean_gradients(run, everywhere, search.quadrature.method, search.quadrature.fewest, images)
     clean = [values[images] for values in run.hidden]
     objective = worth(on_path(clean, path), on_path(gradients, path), search.objective)
-    return State(path, gradients, objective, torch.ones_like(images), torch.zeros_like(images, dtype=torch.bool))
+    return State(
+        path.clone(), gradients, objective, torch.ones_like(images), torch.zeros_like(images, dtype=torch.bool)
+    )
 
 
 def refine(run: CleanRun, search: Search, path: Tensor) -> State:
@@ -119,11 +131,9 @@ def refine(run: CleanRun, search: Search, path: Tensor) -> State:
             break
         new = now.or_better(compute(run, search, promised, active))
         raised = (new.path != now.path).any(2).any(1)
+        state.put(active, new)
         # a single change that didn't hold what it promised: the promise was within the error of the first order
         state.converged[active[~raised & (allowed[active] == 1)]] = True
-        state.path[active], state.objective[active], state.sweeps[active] = new.path, new.objective, new.sweeps
-        for kept, gradient in zip(state.gradients, new.gradients, strict=True):
-            kept[active] = gradient
         changes = (promised != now.path).any(2).sum(1)
         allowed[active] = torch.where(raised, allowed[active], (changes // 2).clamp(min=1))
         active = active[~state.converged[active]]
