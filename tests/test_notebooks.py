@@ -9,10 +9,11 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.name)
-def test_a_notebook_runs(file, tmp_path):
+def test_a_notebook_runs(file, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient isn't installed")
     nbformat = pytest.importorskip("nbformat", reason="nbformat isn't installed")
     assert file.stat().st_size < 1e6
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # no start-up files of one's own, no shared history
     stored = nbformat.read(file, as_version=4)
     fresh = nbformat.read(file, as_version=4)
     nbclient.NotebookClient(

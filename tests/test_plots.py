@@ -252,6 +252,17 @@ def test_curves_of_pruning_are_the_tables():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["path", "random"]
 
 
+def test_shares_that_halve_stand_at_equal_distances():
+    halving = pd.DataFrame(
+        {"importance": "path", "keep": [0.25, 0.125, 0.5], "accuracy": 0.9, "low": 0.8, "high": 0.95}
+    )
+    ax = plots.plot_pruning(halving, log=True).axes[0]
+    at = ax.transData.transform([(share, 0.9) for share in (0.125, 0.25, 0.5)])[:, 0]
+    assert at[1] - at[0] == pytest.approx(at[2] - at[1])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["12.5%", "25%", "50%"]
+    assert not ax.xaxis.get_minorticklocs().size
+
+
 def test_the_slope_is_the_curves_own_and_integrates_to_the_change(demo, paths):
     model, images, _ = demo
     curve = plots.plot_alpha(model, images[:3], paths, 1).axes[0].lines

@@ -39,11 +39,12 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
     return figure
 
 
-def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
+def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None, *, log: bool = False) -> Figure:
     """Accuracy against the share of neurons that is kept, a curve for each way to rank them, with confidence bands.
 
     Args:
         frame: a row for every importance and share, columns importance, keep (0 to 1), accuracy, low, high (0 to 1).
+        log: shares that halve stand at equal distances, and each is named; else the scale is linear.
     """
     check_frame(frame, ("importance", "keep", "accuracy", "low", "high"))
     figure, ax = axes_for(ax, (6.2, 3.8))
@@ -56,7 +57,13 @@ def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None) -> Figure:
     tidy(ax)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    if log:
+        shares = sorted(frame["keep"].unique())
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(shares, [f"{100 * share:.3g}%" for share in shares])
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set(xlabel="neurons kept", ylabel="accuracy")
     ax.legend(
