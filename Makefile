@@ -30,7 +30,7 @@ test: $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4
 
 docs: $(VENV)/.writer  ## the documentation as a web site: no network is needed to read it, a server only to search it
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "the documentation is in site/index.html; to search in it: $(BIN)/python -m http.server --directory site"
 
 lint: $(VENV)/.developer

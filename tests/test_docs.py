@@ -66,7 +66,7 @@ class Page(HTMLParser):
 def test_the_site_is_whole_and_loads_nothing_from_a_network(tmp_path):
     for package in ("material", "mkdocstrings_handlers.python", "latex2mathml"):
         pytest.importorskip(package, reason=f"{package} isn't installed")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(build, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
