@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test docs lint bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,10 @@ $(VENV)/.user: pyproject.toml | $(BIN)/python
 
 $(VENV)/.developer: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.user $(VENV)/.writer
+
+$(VENV)/.writer: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@ $(VENV)/.user
 
 demo: $(VENV)/.user  ## the paths of ten handwritten digits: a table, a picture, a page and a file
@@ -24,6 +28,10 @@ demo: $(VENV)/.user  ## the paths of ten handwritten digits: a table, a picture,
 
 test: $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 4
+
+docs: $(VENV)/.writer  ## the documentation as a web site: no network is needed to read it, a server only to search it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "the documentation is in site/index.html; to search in it: $(BIN)/python -m http.server --directory site"
 
 lint: $(VENV)/.developer
 	$(BIN)/ruff check .
@@ -36,5 +44,5 @@ bench: $(VENV)/.developer  ## all figures of docs/performance.md on this machine
 		$(BIN)/python benchmarks/$$name.py --out out/bench/$$name.json || exit 1; done
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,20 +32,25 @@ Labels = int | Sequence[int] | Tensor | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class ClassPath:
-    """One path (L, K) that serves all of a class's images, beside the consensus of their single paths.
-
-    figures: what both are worth on the images that they were found on ("own") and on others ("held out"): a DataFrame with columns
-    images, path ("class" or "consensus"), n, and the means of :func:`~neuronpath.evaluate`'s figures.
-    """
+    """One path that serves all of a class's images, beside the consensus of their single paths."""
 
     label: int
-    neurons: Tensor  # (L, K)
-    consensus: Tensor  # (L, K)
-    agreement: Tensor  # (L,): the share of a block's single-path neurons that are the consensus'
-    frequency: list[Tensor]  # a block (M,): the share of images whose single path has the neuron
+    """The class."""
+    neurons: Tensor
+    """(L, K): the class's path."""
+    consensus: Tensor
+    """(L, K): the commonest neurons of the single images' paths."""
+    agreement: Tensor
+    """(L,): the share of a block's single-path neurons that are the consensus'."""
+    frequency: list[Tensor]
+    """A block (M,): the share of images whose single path has the neuron."""
     figures: pd.DataFrame
-    sweeps: int  # how often all images were run
-    converged: bool  # whether no swap promised anything any more
+    """What both are worth on the images that they were found on ("own") and on others ("held out"): columns images, path ("class"
+    or "consensus"), n, and the means of :func:`~neuronpath.evaluate`'s figures."""
+    sweeps: int
+    """How often all images were run."""
+    converged: bool
+    """Whether no swap promised anything any more."""
 
 
 def class_path(

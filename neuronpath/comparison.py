@@ -43,9 +43,16 @@ def find_paths(
     progress: bool | tqdm = False,
     **options: Any,
 ) -> dict[str, NeuronPaths]:
-    """Paths by several ways at once, to be evaluated: {name: NeuronPaths} for names of methods or of :data:`WAYS`.
+    """Paths by several ways at once, to be evaluated: {name: NeuronPaths}.
 
-    ``options`` go to :func:`~neuronpath.find_path`; a tqdm bar of your own is moved on by one an image and way.
+    Args:
+        model: a vision transformer of a known family.
+        images: (B, C, H, W), transformed as the model wants it.
+        ways: names of methods, and "joint-thorough", "causal-thorough", "complete", "progressive" and "paper", which are
+            :func:`~neuronpath.find_path` with that effort, objective, locate or preset.
+        target: the class that is explained: None for the predicted class, an int, or one an image (B,).
+        progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
+        **options: further arguments of :func:`~neuronpath.find_path`.
     """
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
     bar: tqdm = (

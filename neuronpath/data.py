@@ -102,7 +102,7 @@ def transform_of(model: nn.Module) -> Transform:
 def load_images(paths: str | os.PathLike | Sequence[str | os.PathLike], model: nn.Module) -> tuple[Tensor, list[str]]:
     """Images and folders of images as the model wants them: (B, C, H, W) and B file names.
 
-    Raises InputError for the first that can't be read. For more images than fit in memory see :func:`batches`.
+    Raises InputError for the first that can't be read. More images than fit in memory are a DataLoader's or find-path's affair.
     """
     named, found = find_images([paths] if isinstance(paths, str | os.PathLike) else paths)
     if not named + found:

@@ -142,8 +142,8 @@ def evaluate(
 
     Returns:
         A DataFrame with columns method; images: "all", "right" or "wrong" (those that the model gets right or wrong); n, how many;
-        figure (see :func:`measure`); mean, low, high; minus_first, minus_first_low, minus_first_high and minus_random, ..., the
-        difference to those methods. ``table.attrs["settings"]`` says what made it.
+        figure (see :func:`~neuronpath.evaluation.measure`); mean, low, high; minus_first, minus_first_low, minus_first_high and
+        minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
     """
     return summary(
         measure(model, images, labels, paths, target, factor=factor, batch_size=batch_size, progress=progress), seed

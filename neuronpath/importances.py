@@ -70,10 +70,11 @@ def importance(
     Raises:
         InputError: (a ValueError) in one line, for what can't be used.
 
-    >>> import neuronpath as nph
-    >>> model, images, labels = nph.demo.load("train")
-    >>> [tuple(block.shape) for block in nph.importance(model, images[:8])][:2]
-    [(256,), (256,)]
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load("train")
+        >>> [tuple(block.shape) for block in nph.importance(model, images[:8])][:2]
+        [(256,), (256,)]
     """
     if tokens not in TOKENS:
         raise InputError(f"tokens {tokens!r} is unknown; expected one of {', '.join(map(repr, TOKENS))}")

@@ -34,18 +34,18 @@ FIXED_STEPS = 50  # of the other rules, as in captum
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What the given neurons do jointly, for B images, L blocks and K neurons a block; float32 on the CPU.
-
-    score (B,): the joint attribution score. attribution (B, L, K): the complete attribution of every neuron.
-    output_change (B,): F(1) - F(0). delta (B,): what the attributions sum to, less output_change. n_steps (B,): quadrature
-    nodes used.
-    """
+    """What the given neurons do jointly, for B images, L blocks and K neurons a block; float32 on the CPU."""
 
     score: Tensor
+    """(B,): the joint attribution score."""
     attribution: Tensor
+    """(B, L, K): the complete attribution of every neuron."""
     output_change: Tensor
+    """(B,): F(1) - F(0)."""
     delta: Tensor
+    """(B,): what the attributions sum to, less ``output_change``."""
     n_steps: Tensor
+    """(B,), int64: the quadrature's nodes."""
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,19 @@ def _apply(vit: ViT, tokens: str, edit: Edit, block: int, chosen: Tensor, values
 
 
 def remove(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
-    """The neurons at 0. See :func:`edited` for the arguments."""
+    """The neurons at 0. See :func:`~neuronpath.intervention.edited` for the arguments."""
     return enhance(model, neurons, 0.0, tokens=tokens)
 
 
 def enhance(
     model: nn.Module, neurons: Neurons, factor: float = 2.0, *, tokens: str = "path"
 ) -> AbstractContextManager[None]:
-    """The neurons multiplied by ``factor``. See :func:`edited` for the other arguments."""
+    """The neurons multiplied by ``factor``. See :func:`~neuronpath.intervention.edited` for the other arguments."""
     return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values * factor, values), tokens)
 
 
 def keep(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
-    """All but the neurons at 0. See :func:`edited` for the arguments."""
+    """All but the neurons at 0. See :func:`~neuronpath.intervention.edited` for the arguments."""
     return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values, 0.0), tokens)
 
 
@@ -92,7 +92,7 @@ def set_to(
 ) -> AbstractContextManager[None]:
     """The neurons at ``value``: a number, or a tensor (M,) a block, such as :func:`mean_activations`.
 
-    See :func:`edited` for the other arguments.
+    See :func:`~neuronpath.intervention.edited` for the other arguments.
     """
     if not isinstance(value, int | float):
         widths = view(model).widths

@@ -27,11 +27,12 @@ FORMAT, VERSION = "neuronpath.paths", 1
 class NeuronPaths:
     """One path for each of B images: K neurons in each of L blocks, from input to output. Tensors are on the CPU.
 
-    >>> import neuronpath as nph
-    >>> model, images, labels = nph.demo.load()
-    >>> paths = nph.find_path(model, images[:2])
-    >>> tuple(paths.neurons.shape)
-    (2, 8, 1)
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> paths = nph.find_path(model, images[:2])
+        >>> tuple(paths.neurons.shape)
+        (2, 8, 1)
     """
 
     neurons: Tensor

@@ -82,7 +82,10 @@ def prune(
     Args:
         model: a vision transformer of a known family, pruned before or not.
         importance: a block (M,), as :func:`~neuronpath.importance` gives them.
-        keep, scope, round_to, min_keep: which neurons stay, see :func:`select`.
+        keep: the share of neurons that stays, in (0, 1].
+        scope: "block" keeps this share of every block, "global" of all neurons together, wherever they are.
+        round_to: blocks keep a multiple of this, rounded up, or all of their neurons.
+        min_keep: the fewest that a block keeps.
         compensate: add what the removed neurons gave on average, over ``images`` and every token, to the bias of ``fc2``.
         images: calibration images (B, C, H, W) for that.
 
@@ -90,11 +93,12 @@ def prune(
         InputTypeError: for an MLP that can't be cut.
         InputError: for importances that don't fit the model, or anything else that can't be used, in one line.
 
-    >>> import neuronpath as nph
-    >>> model, _, _ = nph.demo.load()
-    >>> small = nph.prune(model, nph.importance(model, by="magnitude"), keep=0.25)
-    >>> nph.view(small).widths
-    [64, 64, 64, 64, 64, 64, 64, 64]
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, _, _ = nph.demo.load()
+        >>> small = nph.prune(model, nph.importance(model, by="magnitude"), keep=0.25)
+        >>> nph.view(small).widths
+        [64, 64, 64, 64, 64, 64, 64, 64]
     """
     vit = view(model)
     kept = _selected(vit, importance, keep, scope, round_to, min_keep)

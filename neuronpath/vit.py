@@ -26,13 +26,12 @@ TOKENS = ("auto", "cls", "patch", "all")
 
 @dataclass(frozen=True)
 class Halves:
-    """How a block divides: ``attend`` takes its input to the residual stream after attention, ``mlp`` takes that to its output.
-
-    Both get the block first; ``attend`` also what else the model calls the block with (rotary embeddings, a mask).
-    """
+    """How a block divides into attention and MLP. Both functions get the block first."""
 
     attend: Callable[..., Tensor]
+    """Its input to the residual stream after attention; also gets what else the model calls the block with (a mask)."""
     mlp: Callable[..., Tensor]
+    """The residual stream after attention to the block's output, on any of the tokens."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,27 @@ class ViT:
     """
 
     model: nn.Module
+    """The user's own model."""
     blocks: Sequence[nn.Module]
+    """Its L blocks."""
     halves: Sequence[Halves]
-    neurons: Sequence[nn.Linear]  # one down-projection a block; its input is the block's neurons
-    readout: Callable[[Tensor], Tensor]  # the last block's output (B, N, D) -> the model's output
-    pools: str  # the tokens that the head reads: "cls", "patch" or "all"
-    num_prefix_tokens: int = 1  # the tokens before the patches
-    num_cls_tokens: int = 1  # the first of them: class and distillation token; the others are registers
-    pools_registers: bool = False  # whether the head reads the registers too; neurons are read on them only then
-    has_head: bool = (
-        True  # whether the output is logits; without, only an output of the user's own says what to explain
-    )
-    token: str = "auto"  # the tokens that the neurons are read on: "cls", "patch" or "all"
+    """How each of them divides."""
+    neurons: Sequence[nn.Linear]
+    """One down-projection a block; its input is the block's neurons."""
+    readout: Callable[[Tensor], Tensor]
+    """The last block's output (B, N, D) to the model's output."""
+    pools: str
+    """The tokens that the head reads: "cls", "patch" or "all"."""
+    num_prefix_tokens: int = 1
+    """The tokens before the patches."""
+    num_cls_tokens: int = 1
+    """The first of them: class and distillation token; the others are registers."""
+    pools_registers: bool = False
+    """Whether the head reads the registers too; neurons are read on them only then."""
+    has_head: bool = True
+    """Whether the output is logits; without, only an output of the user's own says what to explain."""
+    token: str = "auto"
+    """The tokens that the neurons are read on: "cls", "patch" or "all"."""
 
     @property
     def widths(self) -> list[int]:

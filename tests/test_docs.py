@@ -1,15 +1,24 @@
-"""Every Python block of README and docs runs, in order, a page in one namespace."""
+"""Every Python block of README and docs runs, every public name is documented, and the site is whole without a network."""
 
+import inspect
+import os
+import pkgutil
 import re
+import subprocess
+import sys
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import neuronpath as nph
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LOADED = {"iframe": "src", "img": "src", "link": "href", "script": "src", "source": "src"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name)
@@ -19,3 +28,63 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     for code in BLOCK.findall(page.read_text()):
         exec(compile(code, str(page), "exec"), scope)
     assert any(isinstance(value, nph.NeuronPaths) for value in scope.values())
+
+
+def test_every_public_name_is_documented_once():
+    entries = [entry for page in PAGES for entry in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)]
+    documented = [pkgutil.resolve_name(entry) for entry in entries]
+    public = [getattr(module, name) for module in (nph, nph.plots) for name in module.__all__]
+    public += [f for _, f in inspect.getmembers(nph.demo, inspect.isfunction) if f.__module__ == nph.demo.__name__]
+    assert [thing for thing in public if sum(thing is each for each in documented) != 1] == []
+
+
+def test_the_readme_links_to_what_is_there():
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README.read_text()) if not urlsplit(link).scheme]
+    assert links
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+class Page(HTMLParser):
+    """The ids of a page, the links in it, and what a browser loads to show it."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.ids.add(values.get("id", ""))
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if LOADED.get(tag) in values:
+            self.loaded.append(values[LOADED[tag]])
+
+
+def test_the_site_is_whole_and_loads_nothing_from_a_network(tmp_path):
+    for package in ("material", "mkdocstrings_handlers.python", "latex2mathml"):
+        pytest.importorskip(package, reason=f"{package} isn't installed")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(build, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    pages = {file: Page(file) for file in tmp_path.rglob("*.html") if file.name != "404.html"}
+    assert len(pages) >= len(PAGES) - 1
+    broken, remote = [], []
+    for file, page in pages.items():
+        remote += [(file.name, link) for link in page.loaded if urlsplit(link).netloc]
+        for link in page.links + page.loaded:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            anchors = pages[target].ids if target in pages else {""}
+            if not target.exists() or (target in pages and parts.fragment and unquote(parts.fragment) not in anchors):
+                broken.append((file.name, link))
+    styles = [style.read_text(encoding="utf-8") for style in tmp_path.rglob("*.css")]
+    remote += [address for style in styles for address in re.findall(r"(?:url\(|@import)[\"' ]*(?:https?:)?//", style)]
+    assert broken == []
+    assert remote == []

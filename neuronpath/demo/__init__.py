@@ -56,9 +56,10 @@ def load(split: str = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
 
     ``split="test"`` gives the 360 digits that training never saw, ``"train"`` the other 1,437.
 
-    >>> model, images, labels = load()
-    >>> tuple(images.shape), model.training
-    ((360, 1, 32, 32), False)
+    Examples:
+        >>> model, images, labels = load()
+        >>> tuple(images.shape), model.training
+        ((360, 1, 32, 32), False)
     """
     pixels, labels = load_pixels(split)
     model = create_model()

@@ -84,10 +84,11 @@ def find_path(
 
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3 and algorithm 1.
 
-    >>> import neuronpath as nph
-    >>> model, images, labels = nph.demo.load()
-    >>> nph.find_path(model, images[:4])
-    NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> nph.find_path(model, images[:4])
+        NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
     """
     vit = view(model, token)
     way = method_named(method)

@@ -18,8 +18,17 @@ def plot_alpha(
 ) -> Figure:  # fmt: skip
     """The output F(alpha) as an image's path goes from 0 to its clean values; with ``gradient`` its slope, the area shaded.
 
-    The area below the slope is F(1) - F(0), what the attributions sum to. The quadrature's nodes stand on the curve. See
-    :func:`~neuronpath.alpha.along_path` for the other arguments.
+    The area below the slope is F(1) - F(0), what the attributions sum to. The quadrature's nodes stand on the curve.
+
+    Args:
+        model: the vision transformer that the paths were made for.
+        images: (B, C, H, W), those of the paths.
+        paths: one path an image.
+        index: the image.
+        gradient: draw the slope of F in place of F.
+        n_points: values of alpha, both ends among them; each costs a forward and a backward.
+        output: F; None is that of the paths, where it isn't a function.
+        ax: axes to draw in.
     """
     check_paths(paths, images, index)
     row = index % len(paths)

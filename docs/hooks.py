@@ -1,0 +1,39 @@
+"""What mkdocs can't do by itself: formulas as MathML, links for the docstrings' roles, the commands' options from their code."""
+
+import re
+from html import unescape
+from typing import Any
+
+import typer
+from latex2mathml.converter import convert
+from typer.cli import get_docs_for_click
+
+from neuronpath.cli import command, evaluate, find_path, prune_experiment
+
+COMMANDS = {"find-path": find_path, "neuronpath evaluate": evaluate, "prune-experiment": prune_experiment}
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+ROLE = re.compile(r":(?:class|data|func|meth):<code>~?([\w.]+)</code>")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Each ``<!-- options: NAME -->`` becomes the command's usage and options."""
+    return re.sub(r"<!-- options: (.+) -->", lambda found: options(found[1]), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    return ROLE.sub(link, FORMULA.sub(formula, html))
+
+
+def options(name: str) -> str:
+    click = typer.main.get_command(command(COMMANDS[name]))
+    return get_docs_for_click(obj=click, ctx=typer.Context(click), indent=1, name=name)
+
+
+def formula(found: re.Match) -> str:
+    return convert(unescape(found[2]), display="block" if found[1] == "div" else "inline")
+
+
+def link(found: re.Match) -> str:
+    """A name of neuronpath's, to be found by autorefs."""
+    place, _, name = found[1].rpartition(".")
+    return f'<autoref identifier="{place or "neuronpath"}.{name}" optional><code>{name}</code></autoref>'
