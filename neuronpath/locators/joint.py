@@ -27,6 +27,7 @@ from .registry import Found, Search, best_neurons, register_method, worth
 ANGLES = 48  # directions in which the hull of attainable sums is sought, a quadrant
 NEARLY = 1e-6  # a promise of less than this share of the score is rounding
 MIDPOINT = Quadrature("gausslegendre", 1)  # precise enough for a start
+FINER = Quadrature("gausslegendre", 2)  # twice the work of the search's own nodes, and tells apart what those don't
 SWEEPS = {"standard": 4, "thorough": 12}  # a start
 
 
@@ -49,15 +50,22 @@ def locate_joint(run: CleanRun, search: Search) -> Found:
         progressive = progress(run, search, MIDPOINT, anchor=True)
         refined = refine(run, search, progressive)
         best = best.or_better(refined)
-        if search.quadrature.n_steps is None:  # close calls want more nodes than the search has
-            search = replace(search, quadrature=replace(search.quadrature, n_steps=search.quadrature.attempts[1]))
-            sweeps, converged = best.sweeps + 1, best.converged
-            best = compute(run, search, best.path, run.images)
-            for path in (progressive, refined.path):
-                other = (path != best.path).any(2).any(1).nonzero()[:, 0]
-                best.put(other, best.at(other).or_better(compute(run, search, path[other], other)))
-            best = replace(best, sweeps=sweeps, converged=converged)
+        if search.quadrature.n_steps is None:
+            settle(run, search, best, [progressive, refined.path])
     return Found(best.path, best.sweeps, best.converged, on_path(best.gradients, best.path), search.quadrature.fewest)
+
+
+def settle(run: CleanRun, search: Search, best: "State", others: list[Tensor]) -> None:
+    """Put the best of these paths (B, L, K) in place of ``best``, judged with finer nodes: the search's own err on close calls."""
+    differ = sum((path != best.path).any(2).any(1) for path in others).nonzero()[:, 0]  # type: ignore[union-attr]
+    if not len(differ):
+        return
+    finer = replace(search, quadrature=FINER)
+    state = compute(run, finer, best.path[differ], differ)
+    for path in others:
+        state = state.or_better(compute(run, finer, path[differ], differ))
+    settled = compute(run, search, state.path, differ)
+    best.put(differ, replace(settled, sweeps=best.sweeps[differ] + state.sweeps, converged=best.converged[differ]))
 
 
 @dataclass(frozen=True, eq=False)
