@@ -107,7 +107,7 @@ def digits() -> Data:
 
 
 def image_folder(
-    folder: Path,
+    folder: str | os.PathLike,
     model: nn.Module,
     classes: Mapping[str, int] | None = None,
     limit: int | None = None,
@@ -121,7 +121,7 @@ def image_folder(
     images: tuple[list[Tensor], list[Tensor]] = ([], [])
     labels: tuple[list[int], list[int]] = ([], [])
     times: Counter[int] = Counter()
-    for batch, _, told in labelled_batches(model, folder, classes, True, limit, BATCH, skip)[0]:
+    for batch, _, told in labelled_batches(model, Path(folder), classes, True, limit, BATCH, skip)[0]:
         for image, label in zip(batch, told or [], strict=True):
             part = times[label] % 2
             images[part].append(image)
