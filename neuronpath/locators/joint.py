@@ -42,7 +42,7 @@ def locate_joint(run: CleanRun, search: Search) -> Found:
     if search.effort == "thorough":
         blocks = len(run.hidden)
         half = blocks // 2
-        starts = [[factor] * blocks for factor in (0.75, 0.5, 0.0)]
+        starts = [[factor] * blocks for factor in (0.5, 0.0)]
         starts += [[0.5] * half + [1.0] * (blocks - half), [1.0] * half + [0.5] * (blocks - half)]
         for factors in starts:
             start = best_whole_path(run.hidden, run.gradients_at(factors), search)
@@ -64,8 +64,11 @@ def settle(run: CleanRun, search: Search, best: "State", others: list[Tensor]) -
     state = compute(run, finer, best.path[differ], differ)
     for path in others:
         state = state.or_better(compute(run, finer, path[differ], differ))
-    settled = compute(run, search, state.path, differ)
-    best.put(differ, replace(settled, sweeps=best.sweeps[differ] + state.sweeps, converged=best.converged[differ]))
+    changed = (state.path != best.path[differ]).any(2).any(1)
+    if changed.any():
+        where, state = differ[changed], state.at(changed)
+        new = compute(run, search, state.path, where)
+        best.put(where, replace(new, sweeps=best.sweeps[where] + state.sweeps, converged=best.converged[where]))
 
 
 @dataclass(frozen=True, eq=False)
