@@ -36,15 +36,14 @@ def locate_joint(run: CleanRun, search: Search) -> Found:
     """The best of one start ("standard") or of several ("thorough"), each refined.
 
     The clean run's gradients are small where the output is saturated. Other starts therefore take gradients where it isn't: with
-    all neurons scaled down, or those of one half of the blocks. The last one is the layer-progressive path.
+    all neurons at 0, or those of one half of the blocks at half their values. The last one is the layer-progressive path.
     """
     best = refine(run, search, best_whole_path(run.hidden, run.gradients, search))
     if search.effort == "thorough":
         blocks = len(run.hidden)
         half = blocks // 2
-        starts = [[factor] * blocks for factor in (0.5, 0.0)]
-        starts += [[0.5] * half + [1.0] * (blocks - half), [1.0] * half + [0.5] * (blocks - half)]
-        for factors in starts:
+        first, second = [0.5] * half + [1.0] * (blocks - half), [1.0] * half + [0.5] * (blocks - half)
+        for factors in ([0.0] * blocks, first, second):
             start = best_whole_path(run.hidden, run.gradients_at(factors), search)
             best = best.or_better(refine(run, search, start))
         progressive = progress(run, search, MIDPOINT, anchor=True)
