@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -156,7 +155,7 @@ def run_experiment(
             measured = work.pruned(**cell) if plan.protocol == "prune" else work.masked(**cell)
             text = json.dumps({**cell, **measured})
             write_whole(file, lambda part, text=text: part.write_text(text + "\n"))  # type: ignore[misc]
-        rows.append(json.loads(file.read_text()))
+        rows.append(_read(file))
     return pd.DataFrame(rows)
 
 
@@ -164,7 +163,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> Path:
     """The folder of the runs; new, or of this very experiment."""
     record = folder / "settings.json"
     if record.exists():
-        earlier = json.loads(record.read_text())
+        earlier = _read(record)
         differ = sorted(key for key in settings.keys() | earlier.keys() if settings.get(key) != earlier.get(key))
         if differ:
             raise InputError(f"{folder} holds another experiment ({', '.join(differ)} differ); choose another folder")
@@ -175,6 +174,15 @@ def _begin(folder: Path, settings: dict[str, Any]) -> Path:
         write_whole(record, lambda part: part.write_text(json.dumps(settings, indent=1) + "\n"))
     (folder / "runs").mkdir(exist_ok=True)
     return folder / "runs"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        raise InputError(
+            f"{file} is damaged; expected what an earlier run wrote (without the file it is made again)"
+        ) from None
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -233,6 +241,10 @@ class _Bench:
     def masked(self, seed: int, k: int, label: int, masked: float, kept: str) -> dict[str, Any]:
         """Accuracy while a share of all but K neurons a block is at 0 on the tokens that the head pools."""
         images, labels = self.calibration(seed)
+        if label not in labels:
+            raise InputError(
+                f"seed {seed} draws no calibration image of class {label}; expected more than {len(labels)} of them"
+            )
         vit = view(self.model)
         if len(set(vit.widths)) > 1:
             raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {vit.widths}")
@@ -284,14 +296,3 @@ def latencies(models: Sequence[nn.Module], images: Tensor, repeats: int = REPEAT
             if turn:  # the first warms up
                 seconds.append(time.perf_counter() - start)
     return [statistics.median(seconds) for seconds in taken]
-
-
-def resampled(wrong: Sequence[Sequence[int]], n_test: int, draws: int = 1000) -> np.ndarray:
-    """Accuracies (draws,) of bootstrap samples over seeds and test images, the same samples for every call of these sizes."""
-    right = np.ones((len(wrong), n_test))
-    for row, indices in zip(right, wrong, strict=True):
-        row[list(indices)] = 0
-    draw = np.random.default_rng(0)
-    seeds = draw.integers(0, len(right), (draws, len(right)))
-    images = draw.integers(0, n_test, (draws, n_test))
-    return np.array([right[s].mean(0)[i].mean() for s, i in zip(seeds, images, strict=True)])

@@ -1,13 +1,13 @@
 """What an experiment has found, summed up: mean accuracies, their intervals, their lead over Taylor, and a figure."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .experiment import resampled
 from .files import write_whole
 from .plots.parts import BLUE, GREEN, LINE, ORANGE, PURPLE, SKY, VERMILLION
 
@@ -115,3 +115,14 @@ def write_results(rows: pd.DataFrame, folder: str | os.PathLike, n_test: int, de
     write_whole(folder / "summary.json", lambda part: table.to_json(part, orient="records", indent=1), overwrite=True)
     write_whole(folder / "figure.png", lambda part: figure.savefig(part, dpi=150), overwrite=True)
     return table
+
+
+def resampled(wrong: Sequence[Sequence[int]], n_test: int, draws: int = 1000) -> np.ndarray:
+    """Accuracies (draws,) of bootstrap samples over seeds and test images, the same samples for every call of these sizes."""
+    right = np.ones((len(wrong), n_test))
+    for row, indices in zip(right, wrong, strict=True):
+        row[list(indices)] = 0
+    draw = np.random.default_rng(0)
+    seeds = draw.integers(0, len(right), (draws, len(right)))
+    images = draw.integers(0, n_test, (draws, n_test))
+    return np.array([right[s].mean(0)[i].mean() for s, i in zip(seeds, images, strict=True)])

@@ -17,8 +17,8 @@ from test_cli import Result
 
 import neuronpath as nph
 from neuronpath import cli, pruning_cli
-from neuronpath.experiment import Plan, digits, multiply_adds, resampled
-from neuronpath.experiment_tables import TIMES
+from neuronpath.experiment import Plan, digits, multiply_adds
+from neuronpath.experiment_tables import TIMES, resampled
 
 WORDS = ("--importances", "magnitude,random,taylor", "--keeps", "0.5,0.0625", "--seeds", "2", "--calibration", "16",
          "--latency-batch", "1")  # fmt: skip
@@ -172,6 +172,10 @@ def test_bad_input(prune_experiment, tmp_path):
     refused("--out", tmp_path / "full", "full isn't empty and holds no experiment")
     assert prune_experiment(*WORDS, "--keeps", "0.5", "--scopes", "block", "--quiet", *out).code == 0
     refused(*WORDS, *out, "holds another experiment (keeps, scopes differ)")
+    next((tmp_path / "e/runs").iterdir()).write_text('{"seed')
+    refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out, "is damaged; expected what an earlier run wrote")
+    few = ("--protocol", "paper", "--calibration", 1, "--out", tmp_path / "few")
+    refused(*few, "expected more than 1 of them")
 
 
 def test_intervals_by_hand():
