@@ -16,8 +16,8 @@ from .models import DEMO, load_model
 
 def prune_experiment(
     out: Annotated[Path, typer.Option(help="The experiment's folder; one that was stopped goes on there.")],
-    images: Annotated[
-        Path | None, typer.Option(help="One folder of images a class. [default: the embedded digits]")
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the embedded digits.")
     ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")
@@ -44,10 +44,10 @@ def prune_experiment(
 ) -> int:
     """Prune a vision transformer by several importances and measure what is left: accuracy, size, speed.
 
-    Without a model and images: the embedded ViT and its digits.
+    Without a model and a folder: the embedded ViT and its digits.
     """
-    if images is None and model != DEMO:
-        raise InputError(f"no images were named for {model}; expected --images, a folder with a folder a class")
+    if folder is None and model != DEMO:
+        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
     plan = Plan(
         tuple(importances.split(",")), tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
@@ -55,7 +55,7 @@ def prune_experiment(
     vit = load_model(model, pretrained, checkpoint, device)
     skipped: list[str] = []
     mapping = None if classes is None else read_classes(classes)
-    data = digits() if images is None else image_folder(images, vit, mapping, limit, skipped.append)
+    data = digits() if folder is None else image_folder(folder, vit, mapping, limit, skipped.append)
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     rows = run_experiment(vit, data, plan, out, progress=not quiet and sys.stderr.isatty())
