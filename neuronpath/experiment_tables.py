@@ -9,13 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .files import write_whole
-from .plots.parts import BLUE, GREEN, LINE, ORANGE, PURPLE, SKY, VERMILLION
+from .plots import plot_pruning
+from .plots.parts import BLUE, LINE, TEXT, tidy
 
-COLOURS = {
-    "path": VERMILLION, "joint": PURPLE, "causal": GREEN, "taylor": BLUE, "activation": ORANGE, "magnitude": SKY, "random": LINE,
-}  # fmt: skip
-MARKERS = dict(zip(COLOURS, "oDs^vPx", strict=True))
 GROUP = ["importance", "scope", "keep", "recovered"]
+LEAD = ("lead", "lead_low", "lead_high")
 TIMES = ("latency_dense_s", "latency_s", "time_s", "speed")  # what differs from one run of the same plan to the next
 
 
@@ -37,51 +35,28 @@ def summary(rows: pd.DataFrame, n_test: int) -> pd.DataFrame:
             "low": np.quantile(draws[key], 0.025),
             "high": np.quantile(draws[key], 0.975),
         }
-        if taylor in draws and by != "taylor":
+        if taylor in draws:
             reference = rows[(rows[GROUP] == list(taylor)).all(axis=1)]
             lead = draws[key] - draws[taylor]
-            line |= {
-                "lead": part["accuracy"].mean() - reference["accuracy"].mean(),
-                "lead_low": np.quantile(lead, 0.025),
-                "lead_high": np.quantile(lead, 0.975),
-            }
+            found = (part["accuracy"].mean() - reference["accuracy"].mean(), *np.quantile(lead, [0.025, 0.975]))
+            line |= dict(zip(LEAD, found if by != "taylor" else [None] * 3, strict=True))
         figures = {name: part[name].mean() for name in ("parameters", "multiply_adds", "bytes")}
         lines.append(line | figures | {"speed": (part["latency_dense_s"] / part["latency_s"]).median()})
     return pd.DataFrame(lines)
 
 
 def plot_summary(table: pd.DataFrame, dense: float) -> Figure:
-    """Accuracy over the share kept, a panel for each scope; bars are the intervals, dashed lines are recovered models."""
+    """Accuracy over the share kept, a panel for each scope; bars are the intervals."""
     scopes = list(dict.fromkeys(table["scope"]))
-    figure = Figure(figsize=(1 + 4.6 * len(scopes), 4.2), layout="constrained")
-    keeps = sorted(set(table["keep"]))
+    figure = Figure(figsize=(2.2 + 4 * len(scopes), 4.2), layout="constrained")
     for ax, scope in zip(np.atleast_1d(figure.subplots(1, len(scopes), sharey=True)), scopes, strict=True):
         ax.axhline(dense, color="black", linewidth=0.8, linestyle=":", label="not pruned")
-        names = list(dict.fromkeys(table["importance"]))
-        for shift, by in enumerate(names):
-            for recovered in (False, True):
-                mine = table["importance"].eq(by) & table["scope"].eq(scope) & table["recovered"].eq(recovered)
-                part = table[mine].sort_values("keep")
-                if part.empty:
-                    continue
-                nudge = 1 + 0.022 * (shift - (len(names) - 1) / 2)  # so that intervals stand side by side
-                ax.errorbar(
-                    part["keep"] * nudge, part["accuracy"],
-                    yerr=[(part["accuracy"] - part["low"]).clip(lower=0), (part["high"] - part["accuracy"]).clip(lower=0)],
-                    color=COLOURS[by], marker=MARKERS[by], markersize=5, linewidth=1.4, elinewidth=0.9,
-                    linestyle="--" if recovered else "-", label=by + (", recovered" if recovered else ""),
-                )  # fmt: skip
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(keeps, [f"{keep:.3g}" for keep in keeps])
-        ax.minorticks_off()
-        ax.set_title(
-            f"the same share of every block ({scope})" if scope == "block" else f"of all neurons ({scope})", fontsize=10
-        )
-        ax.set_xlabel("share of MLP neurons kept")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(axis="y", linewidth=0.4, alpha=0.6)
-    figure.axes[0].set_ylabel("accuracy on test images")
-    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+        plot_pruning(table[table["scope"] == scope], ax, log=True)
+        ax.set_title("the same share of every block" if scope == "block" else "of all neurons", fontsize=TEXT)
+        if ax is not figure.axes[-1]:
+            ax.get_legend().remove()
+        if ax is not figure.axes[0]:
+            ax.set_ylabel("")
     return figure
 
 
@@ -90,7 +65,7 @@ def plot_paper(table: pd.DataFrame) -> Figure:
     shares = sorted(set(table["masked"]))
     figure = Figure(figsize=(1 + 2.6 * len(shares), 3.2), layout="constrained")
     for ax, share in zip(np.atleast_1d(figure.subplots(1, len(shares), sharey=True)), shares, strict=True):
-        for kept, colour, marker in (("path", COLOURS["path"], "o"), ("random", COLOURS["random"], "x")):
+        for kept, colour, marker in (("path", BLUE, "o"), ("random", LINE, "X")):
             part = table[(table["masked"] == share) & (table["kept"] == kept)].sort_values("k")
             ax.plot(part["k"], part["accuracy"], color=colour, marker=marker, label=f"{kept} neurons kept")
         ax.set_xscale("log")
@@ -98,7 +73,7 @@ def plot_paper(table: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.set_title(f"{share:.0%} of the others masked", fontsize=9)
         ax.set_xlabel("neurons kept a block")
-        ax.spines[["top", "right"]].set_visible(False)
+        tidy(ax)
     figure.axes[0].set_ylabel("accuracy on the class's images")
     figure.axes[0].legend(frameon=False, fontsize=8)
     return figure

@@ -247,9 +247,18 @@ def test_bars_and_intervals_are_the_tables():
 def test_curves_of_pruning_are_the_tables():
     ax = plots.plot_pruning(PRUNING).axes[0]
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.5, 0.8], [1, 0.9]], [[0.5, 0.4], [1, 0.9]]]
-    band = ax.collections[0].get_paths()[0].vertices
-    assert {tuple(v) for v in band} >= {(0.5, 0.7), (0.5, 0.85), (1.0, 0.88), (1.0, 0.92)}
+    ends = np.concatenate(ax.collections[0].get_segments())
+    assert ends == pytest.approx(np.array([(0.5, 0.7), (0.5, 0.85), (1.0, 0.88), (1.0, 0.92)]))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["path", "random"]
+
+
+def test_curves_of_recovered_models_are_dashed():
+    both = pd.concat(
+        [PRUNING.assign(recovered=False), PRUNING.assign(recovered=True, low=0.0, accuracy=0.95, high=1.0)]
+    )
+    ax = plots.plot_pruning(both).axes[0]
+    kinds = {curve.get_label(): curve.lines[0].get_linestyle() for curve in ax.containers}
+    assert kinds == {"path": "-", "random": "-", "path, recovered": "--", "random, recovered": "--"}
 
 
 def test_shares_that_halve_stand_at_equal_distances():

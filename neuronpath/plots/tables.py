@@ -40,26 +40,32 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
 
 
 def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None, *, log: bool = False) -> Figure:
-    """Accuracy against the share of neurons that is kept, a curve for each way to rank them, with confidence bands.
+    """Accuracy against the share of neurons that is kept, a curve for each way to rank them, with confidence intervals.
 
     Args:
-        frame: a row for every importance and share, columns importance, keep (0 to 1), accuracy, low, high (0 to 1).
+        frame: a row for every importance and share, columns importance, keep (0 to 1), accuracy, low, high (0 to 1); where there is
+            a column recovered (bool), the curves of recovered models are dashed.
         log: shares that halve stand at equal distances, and each is named; else the scale is linear.
     """
-    check_frame(frame, ("importance", "keep", "accuracy", "low", "high"))
+    frame = frame if "recovered" in frame else frame.assign(recovered=False)
+    check_frame(frame, ("importance", "keep", "recovered", "accuracy", "low", "high"))
     figure, ax = axes_for(ax, (6.2, 3.8))
-    for at, (name, rows) in enumerate(frame.groupby("importance", sort=False)):
-        rows = rows.sort_values("keep")
-        colour = SERIES[at % len(SERIES)]
-        ax.fill_between(rows["keep"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(rows["keep"], rows["accuracy"], color=colour, marker=MARKERS[at % len(MARKERS)], markersize=5.5,
-                markeredgecolor="white", linestyle="-" if at < len(SERIES) else "--", label=plain(name))  # fmt: skip
+    names = list(frame["importance"].unique())
+    for key, rows in frame.groupby(["recovered", "importance"], sort=False):
+        recovered, name = bool(key[0]), key[1]
+        rows, at = rows.sort_values("keep"), names.index(name)
+        aside = 1 + 0.02 * log * (at + 0.5 * recovered - (len(names) - 1) / 2)  # so that intervals stand side by side
+        ends = np.stack([rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]])
+        ax.errorbar(rows["keep"] * aside, rows["accuracy"], yerr=ends, color=SERIES[at % len(SERIES)], linewidth=1.4,
+                    elinewidth=0.9, marker=MARKERS[at % len(MARKERS)], markersize=5.5, markeredgecolor="white",
+                    linestyle="--" if recovered else "-", label=plain(name) + (", recovered" if recovered else ""))  # fmt: skip
     tidy(ax)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
     if log:
         shares = sorted(frame["keep"].unique())
         ax.set_xscale("log", base=2)
+        ax.set_xlim(shares[0] / 1.3, shares[-1] * 1.3)
         ax.set_xticks(shares, [f"{100 * share:.3g}%" for share in shares])
         ax.minorticks_off()
     else:
