@@ -11,14 +11,17 @@ Nothing is run twice: the residual stream behind every block is kept for every a
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from ..influence import Grid, Quadrature, at_neurons, path_hidden, scaled
 from ..outputs import widest
@@ -123,7 +126,7 @@ def into_block(run: CleanRun, block: int, stream: Tensor, tangent: Tensor, image
         pooled, others = run.vit.split(run.attend(block, stream, images))
         return run.vit.join(pooled, run.vit.mlp(block, others)), tangent
     # fused attention has no forward-mode rule
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), fast_attention_off():
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), fast_attention_off(), ConstantWeights():
         pooled, others = run.vit.split(run.attend(block, forward_ad.make_dual(stream, tangent), images))
         return unpack(run.vit.join(pooled, run.vit.mlp(block, others)))
 
@@ -137,9 +140,21 @@ def out_of_block(
         return run.vit.join(run.vit.mlp(block, pooled, hidden), others), tangent
     along, along_others = run.vit.split(tangent)
     unit = torch.zeros_like(hidden).scatter_(2, best[:, None], 1.0)
-    with forward_ad.dual_level():
+    with forward_ad.dual_level(), ConstantWeights():
         out, along = unpack(run.vit.mlp(block, forward_ad.make_dual(pooled, along), forward_ad.make_dual(hidden, unit)))
     return run.vit.join(out, others), run.vit.join(along, along_others)
+
+
+class ConstantWeights(TorchFunctionMode):
+    """Push tangents through linear layers as the layers are: torch's own rule also multiplies by their weights' tangents, zeros."""
+
+    def __torch_function__(self, func: Callable, _types: Sequence, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.linear and len(args) > 1:
+            primal, tangent = forward_ad.unpack_dual(args[0])
+            if tangent is not None:
+                return forward_ad.make_dual(F.linear(primal, *args[1:], **kwargs), F.linear(tangent, args[1]))
+        return func(*args, **kwargs)
 
 
 @contextmanager
