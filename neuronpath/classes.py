@@ -21,7 +21,7 @@ from .hooks import at_rest
 from .influence import Quadrature, joint_influence, mean_gradients, on_path
 from .locators import find_path
 from .outputs import as_target
-from .paths import NeuronPaths
+from .paths import NeuronPaths, check_any
 from .runs import check_images, clean_runs
 from .vit import view
 
@@ -168,6 +168,7 @@ def _sweep(
 
 def frequency(paths: NeuronPaths) -> list[Tensor]:
     """The share of images whose path has the neuron, a block (M,)."""
+    check_any(paths)
     return [
         torch.zeros(width).index_add_(0, paths.neurons[:, block].flatten(), torch.ones(paths.neurons[:, block].numel()))
         / len(paths)

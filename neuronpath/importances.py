@@ -16,7 +16,7 @@ from .errors import InputError, InputTypeError
 from .hooks import at_rest, eager, input_replaced
 from .mlps import mlp_of
 from .outputs import Output, as_target, check_output, check_range, measure, run_model
-from .paths import NeuronPaths
+from .paths import NeuronPaths, check_any
 from .quadrature import nodes_and_weights
 from .runs import check_finite, check_images
 from .vit import ViT, view
@@ -102,6 +102,7 @@ def _known(by: str, choices: Sequence[str], source: str) -> str:
 
 
 def _of_paths(paths: NeuronPaths, by: str, target: object) -> list[Tensor]:
+    check_any(paths)
     widths = paths.settings.get("widths")
     if not widths:
         raise InputError("these paths don't say how wide their model's blocks are; expected paths that find_path made")

@@ -245,6 +245,8 @@ def as_neurons(neurons: Tensor | Sequence, n_images: int, widths: Sequence[int])
         raise InputError(
             f"neurons has shape {tuple(index.shape)}; expected ({n_images}, {len(widths)}, K): images, blocks, neurons a block"
         )
+    if not n_images:
+        raise InputError("there are no paths to choose neurons from; expected at least one")
     for block, width in enumerate(widths):
         here = index[:, block]
         if here.min() < 0 or here.max() >= width:

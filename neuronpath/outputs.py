@@ -96,7 +96,13 @@ def as_target(target: int | Sequence[int] | Tensor | np.ndarray | None, n_images
     """One class an image (B,), or None for the predicted ones."""
     if target is None:
         return None
-    classes = torch.as_tensor(target)
+    try:
+        classes = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(target).__name__
+        raise InputTypeError(
+            f"target is a {kind} that can't be read as whole numbers; expected one class or one an image"
+        ) from None
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         raise InputTypeError(f"target is of type {classes.dtype}; expected whole numbers, one class or one an image")
     if classes.ndim == 0:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -219,6 +219,11 @@ def check_as_many(paths: NeuronPaths, images: Tensor) -> None:
         raise InputError(f"images holds {len(images)} images for {len(paths)} paths; expected as many")
 
 
+def check_any(paths: NeuronPaths) -> None:
+    if not len(paths):
+        raise InputError("these paths are of no image; expected at least one")
+
+
 def versions() -> dict[str, str]:
     """Of what makes a result, for the record."""
     return {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)}
@@ -236,8 +241,9 @@ _PER_NEURON = ("neurons", "activations", "attribution")
 _PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_NEURON)
 
 
-def concat(parts: Sequence[NeuronPaths]) -> NeuronPaths:
+def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
     """The paths of all parts as one; they must come from one model and one method."""
+    parts = list(parts)
     if not parts:
         raise InputError("concat got no paths; expected at least one NeuronPaths")
     for part in parts:

@@ -121,6 +121,10 @@ class CleanRun:
 
 def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of the values' sum, without float16's underflow."""
+    if not values.requires_grad:
+        raise InputError(
+            "output's values have no gradient; expected a function of the model's output that autograd can follow"
+        )
     if inputs[0].dtype != torch.float16:
         return list(torch.autograd.grad(values.sum(), inputs))
     return [g.float() / HALF_SCALE for g in torch.autograd.grad(values.sum() * HALF_SCALE, inputs)]

@@ -37,6 +37,8 @@ def test_targets(demo):
     refuse("target -1 is out of range", model, images[:2], [3, -1])
     refuse(r"target has shape \(3,\); expected one class or \(2,\)", model, images[:2], [1, 2, 3])
     refuse("target is of type", model, images[:2], 1.0, kind=TypeError)
+    for target in ("3", ["3", "4"], [None, 1], {}, 10**30):
+        refuse(f"target is a {type(target).__name__} that", model, images[:2], target, kind=TypeError)
     # the wrong one may belong to an image that a later chunk would bring
     refuse("target 77 is out of range", model, images[:2], [3, 77], internal_batch_size=1)
 
@@ -50,6 +52,27 @@ def test_numbers(demo):
         refuse(f"top_k is {k!r}", model, images[:1], top_k=k)
     refuse("internal_batch_size is 0", model, images[:1], internal_batch_size=0)
     refuse("names holds 1 names for 2 images", model, images[:2], names=["a"])
+    refuse("seed is 1.5; expected a whole number", model, images[:2], method="random", seed=1.5)
+    refuse(r"method \['joint'\] is unknown", model, images[:2], method=["joint"])
+
+
+def test_outputs_without_a_gradient(demo):
+    model, images, _ = demo
+    for method in ("joint", "causal"):
+        refuse(
+            "output's values have no gradient", model, images[:2], method=method, output=lambda y, _: y.detach()[:, 0]
+        )
+
+
+def test_paths_of_no_image(demo):
+    model, images, _ = demo
+    paths = nph.find_path(model, images[:2])
+    none = paths[:0]
+    assert len(none) == 0
+    for call in (nph.frequency, nph.consensus, nph.importance):
+        refuse("these paths are of no image", none, call=call)
+    refuse("there are no paths", call=lambda: nph.remove(model, none).__enter__())
+    assert nph.concat(path for path in paths) == paths
 
 
 def test_models(demo):

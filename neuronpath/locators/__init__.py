@@ -100,6 +100,8 @@ def find_path(
     one_of("locate", locate, (None, "progressive"))
     one_of("preset", preset, (None, "paper"))
     one_of("precision", precision, (None, "fp32", "bf16"))
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise InputError(f"seed is {seed!r}; expected a whole number")
     if method != "joint" and (locate or preset or objective != "joint"):
         raise InputError(
             f"locate, preset and objective are choices of method 'joint'; expected none of them with {method!r}"

@@ -67,7 +67,7 @@ def list_methods() -> list[str]:
 
 
 def method_named(name: str) -> Method:
-    if name not in _METHODS:
+    if not isinstance(name, str) or name not in _METHODS:
         raise InputError(f"method {name!r} is unknown; expected one of {', '.join(list_methods())}")
     return _METHODS[name]
 
