@@ -140,7 +140,7 @@ def evaluate(
     target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
     top_k: Annotated[int, typer.Option(help="Neurons a block.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of random neurons and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of random neurons and of the bootstrap.")] = 0,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's tables and claims, on this model and these images.")
     ] = False,
@@ -166,6 +166,11 @@ def evaluate(
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:
         way(name)
+    called = [*ways, *(path.stem for path in paths or [])]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise InputError(
+            f"{twice[0]!r} names two rows of the table (a file's row has its name); expected different names"
+        )
     saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
     vit = load_model(model, pretrained, checkpoint, device)
     for known in saved.values():

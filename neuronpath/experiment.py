@@ -27,11 +27,13 @@ from . import demo
 from .data import labelled_batches
 from .errors import InputError
 from .evaluation import logits_of
+from .experiment_files import begin, run_of
 from .files import write_whole
 from .hooks import at_rest
 from .importances import OF_IMAGES, OF_WEIGHTS, importance
 from .intervention import remove
 from .locators import find_path
+from .locators.registry import method_named
 from .outputs import run_model
 from .pruned_files import digest_of
 from .pruning import SCOPES, prune
@@ -76,6 +78,12 @@ class Plan:
             for value in given:
                 if value not in known:
                     raise InputError(f"{name} {value!r} is unknown; expected some of {', '.join(known)}")
+        for name, values in (("importances", self.importances), ("scopes", self.scopes), ("keeps", self.keeps)):
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} names one twice: {', '.join(map(str, values))}; expected each once")
+        method_named(self.method)
+        if self.recover_epochs < 0:
+            raise InputError(f"recover_epochs is {self.recover_epochs}; expected 0 or more")
         if self.protocol not in ("prune", "paper"):
             raise InputError(f"protocol {self.protocol!r} is unknown; expected prune or paper")
         for share in self.keeps:
@@ -144,8 +152,10 @@ def run_experiment(
     Raises InputError for a folder that holds another experiment, or something else.
     """
     folder = Path(out)
-    runs = _begin(folder, {**_plain(asdict(plan)), "weights": digest_of(model), "test": len(data.test)})
     labels = sorted(set(data.test_labels.tolist()) & set(data.pool_labels.tolist()))
+    _check(model, data, plan, labels)
+    made_of = {"weights": digest_of(model.state_dict()), "images": digest_of(vars(data)), "test": len(data.test)}
+    runs = begin(folder, {**_plain(asdict(plan)), **made_of})
     cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
     work = _Bench(model, data, plan)
     rows = []
@@ -155,34 +165,26 @@ def run_experiment(
             measured = work.pruned(**cell) if plan.protocol == "prune" else work.masked(**cell)
             text = json.dumps({**cell, **measured})
             write_whole(file, lambda part, text=text: part.write_text(text + "\n"))  # type: ignore[misc]
-        rows.append(_read(file))
+        rows.append(run_of(file, cell))
     return pd.DataFrame(rows)
 
 
-def _begin(folder: Path, settings: dict[str, Any]) -> Path:
-    """The folder of the runs; new, or of this very experiment."""
-    record = folder / "settings.json"
-    if record.exists():
-        earlier = _read(record)
-        differ = sorted(key for key in settings.keys() | earlier.keys() if settings.get(key) != earlier.get(key))
-        if differ:
-            raise InputError(f"{folder} holds another experiment ({', '.join(differ)} differ); choose another folder")
-    else:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} isn't empty and holds no experiment; expected a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(record, lambda part: part.write_text(json.dumps(settings, indent=1) + "\n"))
-    (folder / "runs").mkdir(exist_ok=True)
-    return folder / "runs"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except ValueError:
-        raise InputError(
-            f"{file} is damaged; expected what an earlier run wrote (without the file it is made again)"
-        ) from None
+def _check(model: nn.Module, data: Data, plan: Plan, labels: Sequence[int]) -> None:
+    """Refuse, before a folder is made, what a later run could only stumble over."""
+    widths = view(model).widths
+    if plan.top_k is not None and plan.top_k > min(widths):
+        raise InputError(f"top_k is {plan.top_k}; expected at most {min(widths)}, the neurons of a block")
+    if plan.protocol != "paper":
+        return
+    if len(set(widths)) > 1:
+        raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {widths}")
+    for seed in range(plan.seeds):
+        drawn = _Bench(model, data, plan).calibration(seed)[1]
+        for label in labels:
+            if label not in drawn:
+                raise InputError(
+                    f"seed {seed} draws no calibration image of class {label}; expected more than {len(drawn)} of them"
+                )
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -241,13 +243,7 @@ class _Bench:
     def masked(self, seed: int, k: int, label: int, masked: float, kept: str) -> dict[str, Any]:
         """Accuracy while a share of all but K neurons a block is at 0 on the tokens that the head pools."""
         images, labels = self.calibration(seed)
-        if label not in labels:
-            raise InputError(
-                f"seed {seed} draws no calibration image of class {label}; expected more than {len(labels)} of them"
-            )
         vit = view(self.model)
-        if len(set(vit.widths)) > 1:
-            raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {vit.widths}")
         draw = torch.Generator().manual_seed(seed * 1000 + label)
         paths = self.once((seed, k), lambda: find_path(self.model, images, labels, top_k=k))
         if kept == "path":

@@ -13,6 +13,8 @@ def check_writable(path: str | os.PathLike, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no ordinary file; expected the name of a file to write")
     if path.exists() and not overwrite:
         raise InputError(
             f"{path} exists already; choose another name or allow overwriting (--overwrite, overwrite=True)"

@@ -230,7 +230,9 @@ def versions() -> dict[str, str]:
 
 
 def check_names(names: Sequence[str], n_images: int) -> None:
-    if isinstance(names, str) or len(names) != n_images:
+    if isinstance(names, str):
+        raise InputTypeError(f"names is a single text, {names!r}; expected one an image")
+    if len(names) != n_images:
         raise InputError(f"names holds {len(names)} names for {n_images} images; expected one an image")
 
 

@@ -144,9 +144,9 @@ def _check_same(model: nn.Module, again: nn.Module, name: str) -> None:
         )
 
 
-def digest_of(model: nn.Module) -> str:
-    """A name for the model's weights, made of their every bit."""
-    return _digest("", {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})[:16]
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A name for weights or images, made of their every bit."""
+    return _digest("", {name: value.detach().cpu().contiguous() for name, value in tensors.items()})[:16]
 
 
 def _digest(text: str, weights: Mapping[str, Tensor]) -> str:

@@ -52,6 +52,7 @@ def test_numbers(demo):
         refuse(f"top_k is {k!r}", model, images[:1], top_k=k)
     refuse("internal_batch_size is 0", model, images[:1], internal_batch_size=0)
     refuse("names holds 1 names for 2 images", model, images[:2], names=["a"])
+    refuse("names is a single text, 'ab'", model, images[:2], names="ab", kind=TypeError)
     refuse("seed is 1.5; expected a whole number", model, images[:2], method="random", seed=1.5)
     refuse(r"method \['joint'\] is unknown", model, images[:2], method=["joint"])
 

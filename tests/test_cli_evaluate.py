@@ -86,6 +86,7 @@ def test_a_saved_file(evaluate, folder, tmp_path):
     lines = [line.split(maxsplit=1) for line in result.out.splitlines() if line.startswith(("causal", "mine"))]
     assert lines[0][1].strip() == lines[1][1].strip()
     refused(evaluate("--methods", "causal", "--paths", path), "'mine'", "other images")
+    refused(evaluate(folder, "--methods", "causal", "--paths", path, "--paths", path), "'mine' names two rows")
     document = json.loads(path.read_text())
     document["settings"]["fingerprint"] = "0" * 16
     (tmp_path / "other.json").write_text(json.dumps(document))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from test_cli import Result
 
 import neuronpath as nph
 from neuronpath import cli, pruning_cli
-from neuronpath.experiment import Plan, digits, multiply_adds
+from neuronpath.experiment import Data, Plan, digits, multiply_adds, run_experiment
 from neuronpath.experiment_tables import TIMES, resampled
 
 WORDS = ("--importances", "magnitude,random,taylor", "--keeps", "0.5,0.0625", "--seeds", "2", "--calibration", "16",
@@ -138,6 +139,7 @@ def test_a_folder_of_images(prune_experiment, tmp_path):
     assert result.err.startswith("skipped: ")
     assert "damaged.png is damaged" in result.err
     again = json.loads((tmp_path / "f/settings.json").read_text())
+    assert again.pop("images") != settings.pop("images")  # the same ones, in another order
     assert again == settings
     few = ("--classes", tmp_path / "classes.json", "--limit", 20, "--quiet", "--out", tmp_path / "g")
     assert prune_experiment(*words, *few).code == 0
@@ -157,6 +159,11 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*out, "--keeps", "half", "--keeps has 'half'")
     refused(*out, "--scopes", "layer", "scope 'layer' is unknown")
     refused(*out, "--seeds", 0, "seeds is 0")
+    refused(*out, "--keeps", "0.5,0.5", "keeps names one twice")
+    refused(*out, "--method", "foo", "method 'foo' is unknown")
+    refused(*out, "--top-k", 300, "top_k is 300; expected at most 256")
+    refused(*out, "--recover-epochs", -1, "recover_epochs is -1; expected 0 or more")
+    refused(*out, "--protocol", "paper", "--calibration", 1, "expected more than 1 of them")
     refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
     refused(*out, "--model", "vit_tiny_patch16_224", "no folder was named for vit_tiny_patch16_224")
     refused(*out, tmp_path / "none", "is no folder; expected one with a folder of images for each class")
@@ -172,10 +179,25 @@ def test_bad_input(prune_experiment, tmp_path):
     refused("--out", tmp_path / "full", "full isn't empty and holds no experiment")
     assert prune_experiment(*WORDS, "--keeps", "0.5", "--scopes", "block", "--quiet", *out).code == 0
     refused(*WORDS, *out, "holds another experiment (keeps, scopes differ)")
-    next((tmp_path / "e/runs").iterdir()).write_text('{"seed')
-    refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out, "is damaged; expected what an earlier run wrote")
-    few = ("--protocol", "paper", "--calibration", 1, "--out", tmp_path / "few")
-    refused(*few, "expected more than 1 of them")
+    for text in ('{"seed', "[]", '{"seed": 7, "accuracy": 1}'):
+        next((tmp_path / "e/runs").iterdir()).write_text(text)
+        refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out, "delete it and its run is made again")
+    (tmp_path / "e/settings.json").write_text("[]")
+    refused(*WORDS, *out, "settings.json is damaged")
+    (tmp_path / "e/settings.json").unlink()
+    (tmp_path / "e/settings.json").mkdir()
+    refused(*WORDS, *out, "settings.json can't be read: Is a directory")
+    refused(*WORDS, "--out", tmp_path / "full/thesis.txt/e", "can't be made: Not a directory")
+    assert (tmp_path / "full/thesis.txt").read_text() == "precious"
+
+
+def test_other_images_are_another_experiment(demo, tmp_path):
+    model, images, labels = demo
+    plan = Plan(importances=("magnitude",), keeps=(0.5,), scopes=("block",), seeds=1, calibration=4)
+    data = Data(images[:8], labels[:8], images[8:16], labels[8:16])
+    run_experiment(model, data, plan, tmp_path / "e")
+    with pytest.raises(nph.InputError, match=r"another experiment \(images differ\)"):
+        run_experiment(model, replace(data, test_labels=data.test_labels.roll(1)), plan, tmp_path / "e")
 
 
 def test_intervals_by_hand():
