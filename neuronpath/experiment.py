@@ -33,7 +33,7 @@ from .hooks import at_rest
 from .importances import OF_IMAGES, OF_WEIGHTS, importance
 from .intervention import remove
 from .locators import find_path
-from .locators.registry import method_named
+from .locators.registry import check_top_k, method_named
 from .outputs import run_model
 from .pruned_files import digest_of
 from .pruning import SCOPES, prune
@@ -153,11 +153,11 @@ def run_experiment(
     """
     folder = Path(out)
     labels = sorted(set(data.test_labels.tolist()) & set(data.pool_labels.tolist()))
-    _check(model, data, plan, labels)
+    work = _Bench(model, data, plan)
+    work.check(labels)
     made_of = {"weights": digest_of(model.state_dict()), "images": digest_of(vars(data)), "test": len(data.test)}
     runs = begin(folder, {**_plain(asdict(plan)), **made_of})
     cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
-    work = _Bench(model, data, plan)
     rows = []
     for cell in tqdm(cells, unit="run", disable=not progress):
         file = runs / ("_".join(f"{name}={value}" for name, value in cell.items()) + ".json")
@@ -167,24 +167,6 @@ def run_experiment(
             write_whole(file, lambda part, text=text: part.write_text(text + "\n"))  # type: ignore[misc]
         rows.append(run_of(file, cell))
     return pd.DataFrame(rows)
-
-
-def _check(model: nn.Module, data: Data, plan: Plan, labels: Sequence[int]) -> None:
-    """Refuse, before a folder is made, what a later run could only stumble over."""
-    widths = view(model).widths
-    if plan.top_k is not None and plan.top_k > min(widths):
-        raise InputError(f"top_k is {plan.top_k}; expected at most {min(widths)}, the neurons of a block")
-    if plan.protocol != "paper":
-        return
-    if len(set(widths)) > 1:
-        raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {widths}")
-    for seed in range(plan.seeds):
-        drawn = _Bench(model, data, plan).calibration(seed)[1]
-        for label in labels:
-            if label not in drawn:
-                raise InputError(
-                    f"seed {seed} draws no calibration image of class {label}; expected more than {len(drawn)} of them"
-                )
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +184,22 @@ class _Bench:
         if self.known[0] != key:
             self.known = key, make()
         return self.known[1]
+
+    def check(self, labels: Sequence[int]) -> None:
+        """Refuse, before a folder is made, what a later run could only stumble over."""
+        widths = view(self.model).widths
+        if self.plan.top_k is not None:
+            check_top_k(self.plan.top_k, widths)
+        if self.plan.protocol != "paper":
+            return
+        if len(set(widths)) > 1:
+            raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {widths}")
+        for seed in range(self.plan.seeds):
+            drawn = self.calibration(seed)[1]
+            if missing := [label for label in labels if label not in drawn]:
+                raise InputError(
+                    f"seed {seed} draws no calibration image of class {missing[0]}; expected more than {len(drawn)} of them"
+                )
 
     def calibration(self, seed: int) -> tuple[Tensor, Tensor]:
         draw = torch.Generator().manual_seed(seed)

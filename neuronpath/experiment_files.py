@@ -1,6 +1,7 @@
 """The folder of an experiment: what was planned, and a record of every run that is done."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> Path:
     """The folder of the runs; new, or of this very experiment."""
     record = folder / "settings.json"
     if record.exists():
-        earlier = _read(record, "choose another folder")
+        earlier = _read(record, "choose another folder", lambda _: True)
         differ = sorted(key for key in settings.keys() | earlier.keys() if settings.get(key) != earlier.get(key))
         if differ:
             raise InputError(f"{folder} holds another experiment ({', '.join(differ)} differ); choose another folder")
@@ -29,20 +30,18 @@ def begin(folder: Path, settings: dict[str, Any]) -> Path:
 
 def run_of(file: Path, cell: dict[str, Any]) -> dict[str, Any]:
     """What an earlier run of this cell has measured."""
-    remedy = "delete it and its run is made again"
-    found = _read(file, remedy)
-    if "accuracy" not in found or any(found.get(name) != value for name, value in cell.items()):
-        raise InputError(f"{file} is damaged; expected what an earlier run wrote ({remedy})")
-    return found
+    return _read(
+        file, "delete it and its run is made again", lambda found: "accuracy" in found and found | cell == found
+    )
 
 
-def _read(file: Path, remedy: str) -> dict[str, Any]:
+def _read(file: Path, remedy: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text())
     except OSError as error:
         raise InputError(f"{file} can't be read: {error.strerror} ({remedy})") from None
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not fits(found):
         raise InputError(f"{file} is damaged; expected what an earlier run wrote ({remedy})")
     return found

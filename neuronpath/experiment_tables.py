@@ -39,7 +39,7 @@ def summary(rows: pd.DataFrame, n_test: int) -> pd.DataFrame:
             reference = rows[(rows[GROUP] == list(taylor)).all(axis=1)]
             lead = draws[key] - draws[taylor]
             found = (part["accuracy"].mean() - reference["accuracy"].mean(), *np.quantile(lead, [0.025, 0.975]))
-            line |= dict(zip(LEAD, found if by != "taylor" else [None] * 3, strict=True))
+            line |= dict(zip(LEAD, found if by != "taylor" else [np.nan] * 3, strict=True))
         figures = {name: part[name].mean() for name in ("parameters", "multiply_adds", "bytes")}
         lines.append(line | figures | {"speed": (part["latency_dense_s"] / part["latency_s"]).median()})
     return pd.DataFrame(lines)

@@ -1,6 +1,7 @@
 """The commands as a person would type them: what they print, write, refuse and leave alone."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -234,6 +235,9 @@ def test_outputs_are_checked_before_any_work_and_kept(find_path, digit, tmp_path
     assert kept.read_text() == "precious"
     refused(find_path(digit, "--out", tmp_path / "no" / "p.json"), "there is no folder")
     refused(find_path(digit, "--out", tmp_path), "is a folder")
+    os.mkfifo(tmp_path / "pipe.json")  # as a device is: not to be replaced by a file
+    refused(find_path(digit, "--out", tmp_path / "pipe.json", "--overwrite"), "is no ordinary file")
+    assert (tmp_path / "pipe.json").is_fifo()
     refused(find_path(digit, "--plot", tmp_path / "p.docx"), "no kind of picture")
     refused(find_path(digit, "--out", kept, "--plot", kept, "--overwrite"), "two outputs")
 

@@ -161,7 +161,7 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*out, "--seeds", 0, "seeds is 0")
     refused(*out, "--keeps", "0.5,0.5", "keeps names one twice")
     refused(*out, "--method", "foo", "method 'foo' is unknown")
-    refused(*out, "--top-k", 300, "top_k is 300; expected at most 256")
+    refused(*out, "--top-k", 300, "top_k is 300; expected a whole number from 1 to 256, the neurons of a block")
     refused(*out, "--recover-epochs", -1, "recover_epochs is -1; expected 0 or more")
     refused(*out, "--protocol", "paper", "--calibration", 1, "expected more than 1 of them")
     refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
@@ -181,7 +181,8 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*WORDS, *out, "holds another experiment (keeps, scopes differ)")
     for text in ('{"seed', "[]", '{"seed": 7, "accuracy": 1}'):
         next((tmp_path / "e/runs").iterdir()).write_text(text)
-        refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out, "delete it and its run is made again")
+        refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out,
+                "is damaged; expected what an earlier run wrote (delete it and its run is made again)")  # fmt: skip
     (tmp_path / "e/settings.json").write_text("[]")
     refused(*WORDS, *out, "settings.json is damaged")
     (tmp_path / "e/settings.json").unlink()

@@ -17,10 +17,20 @@ from ..influence import Influence, Quadrature, edited_output, influence_of, on_p
 from ..outputs import Output, likelihoods, output_name
 from ..paths import NeuronPaths, check_names, concat, versions
 from ..runs import CleanRun, check_images, clean_runs
-from ..vit import ViT, view
+from ..vit import view
 from . import activation, causal, conductance, influence_pattern, joint, knowledge, random  # noqa: F401  (they register)
 from .progressive import locate_as_published, locate_progressive
-from .registry import EFFORTS, OBJECTIVES, Found, Method, Search, list_methods, method_named, register_method
+from .registry import (
+    EFFORTS,
+    OBJECTIVES,
+    Found,
+    Method,
+    Search,
+    check_top_k,
+    list_methods,
+    method_named,
+    register_method,
+)
 
 __all__ = ["Found", "Search", "find_path", "list_methods", "register_method"]
 
@@ -119,7 +129,8 @@ def find_path(
     elif locate == "progressive":
         way = PROGRESSIVE
     rule = Quadrature(quadrature or way.quadrature, n_steps)
-    search = Search(rule, _top_k(top_k, vit), objective, effort, seed)
+    check_top_k(top_k, vit.widths)
+    search = Search(rule, top_k, objective, effort, seed)
     settings = {
         "method": method,
         "objective": objective,
@@ -204,14 +215,6 @@ def in_precision(model: nn.Module, precision: str | None) -> AbstractContextMana
     if precision != "bf16":
         return nullcontext()
     return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
-
-
-def _top_k(top_k: int, vit: ViT) -> int:
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= min(vit.widths):
-        raise InputError(
-            f"top_k is {top_k!r}; expected a whole number from 1 to {min(vit.widths)}, the neurons of a block"
-        )
-    return top_k
 
 
 def _architecture(model: nn.Module) -> str:

@@ -1,6 +1,6 @@
 """The methods by name, what each of them is given, and what it gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +70,11 @@ def method_named(name: str) -> Method:
     if not isinstance(name, str) or name not in _METHODS:
         raise InputError(f"method {name!r} is unknown; expected one of {', '.join(list_methods())}")
     return _METHODS[name]
+
+
+def check_top_k(top_k: int, widths: Sequence[int]) -> None:
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= min(widths):
+        raise InputError(f"top_k is {top_k!r}; expected a whole number from 1 to {min(widths)}, the neurons of a block")
 
 
 def worth(clean: Tensor, gradient: Tensor, objective: str) -> Tensor:
