@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from neuronpath.files import write_whole
-from neuronpath.hooks import at_rest, input_replaced
-from neuronpath.vit import view
+from neuronpath.models.hooks import at_rest, input_replaced
+from neuronpath.models.vit import view
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

@@ -16,12 +16,12 @@ from common import forward_backward, multiples, options, random_images, random_m
 from torch import Tensor, nn
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest
-from neuronpath.influence import edited_output
-from neuronpath.locators import Search
-from neuronpath.locators.causal import locate_causal
-from neuronpath.runs import clean_runs
-from neuronpath.vit import view
+from neuronpath.methods import Search
+from neuronpath.methods.causal import locate_causal
+from neuronpath.models.hooks import at_rest
+from neuronpath.models.vit import view
+from neuronpath.runs.clean import clean_runs
+from neuronpath.runs.influence import edited_output
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import textbook

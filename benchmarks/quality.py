@@ -17,10 +17,10 @@ from common import options, report
 from torch import Tensor
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest
-from neuronpath.influence import edited_output
-from neuronpath.runs import clean_runs
-from neuronpath.vit import view
+from neuronpath.models.hooks import at_rest
+from neuronpath.models.vit import view
+from neuronpath.runs.clean import clean_runs
+from neuronpath.runs.influence import edited_output
 
 METHODS = {
     "paper": {"preset": "paper"},

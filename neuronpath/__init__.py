@@ -1,24 +1,24 @@
 """neuronpath: which neurons, block by block, carry a vision transformer's decision."""
 
 from . import demo, plots
-from .activations import activation_maps, most_active
-from .classes import ClassPath, class_path, cluster, consensus, frequency, similarity, stability
-from .comparison import find_paths
-from .data import load_images
-from .errors import InputError, InputTypeError
-from .evaluation import evaluate
-from .importances import importance
-from .influence import Influence, joint_influence
-from .intervention import enhance, keep, mean_activations, remove, set_to
-from .locators import find_path, list_methods, register_method
-from .models import load_model
-from .paths import NeuronPaths, concat
+from .checks import InputError, InputTypeError
+from .compression.files import load_pruned, save_pruned
+from .compression.importances import importance
+from .compression.prune import mask, prune
+from .compression.recover import recover
+from .data.files import load_images
+from .evaluation.classes import ClassPath, class_path, cluster, consensus, frequency, similarity, stability
+from .evaluation.evaluate import evaluate
+from .evaluation.interventions import enhance, keep, mean_activations, remove, set_to
+from .features.activations import activation_maps, most_active
+from .jobs.evaluate import find_paths
+from .methods import find_path, list_methods, register_method
+from .models.load import load_model
+from .models.vit import Halves, ViT, register_vit, view
+from .page.report import report
+from .paths.neuron_paths import NeuronPaths, concat
 from .plots import plot_path
-from .pruned_files import load_pruned, save_pruned
-from .pruning import mask, prune
-from .recovery import recover
-from .report import report
-from .vit import Halves, ViT, register_vit, view
+from .runs.influence import Influence, joint_influence
 
 __all__ = [
     "ClassPath",

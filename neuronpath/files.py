@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .errors import InputError
+from .checks import InputError
 
 
 def check_writable(path: str | os.PathLike, overwrite: bool = False) -> Path:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest, inputs_seen
-from neuronpath.runs import clean_runs
+from neuronpath.models.hooks import at_rest, inputs_seen
+from neuronpath.runs.clean import clean_runs
 
 MODULES = (
     "vision_transformer",

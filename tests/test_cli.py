@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import neuronpath as nph
-from neuronpath import cli
+from neuronpath.cli import main as cli
 
 TINY = "vit_tiny_patch16_224"
 
@@ -86,7 +86,7 @@ def test_a_report_of_all_images(find_path, tmp_path):
 
 def test_as_a_process_and_as_a_subcommand(tmp_path):
     done = [
-        subprocess.run([sys.executable, "-c", f"from neuronpath.cli import {name}; {name}()", *words],
+        subprocess.run([sys.executable, "-c", f"from neuronpath.cli.main import {name}; {name}()", *words],
                        capture_output=True, text=True, check=False)
         for name, words in (("find_path_main", ["nope.png"]), ("main", ["find-path", "nope.png"]))
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from PIL import Image
 from test_cli import Result, refused
 
 import neuronpath as nph
-from neuronpath import cli
+from neuronpath.cli import main as cli
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from scipy import stats
 from small import as_logits, small_images, small_timm
 
 import neuronpath as nph
-from neuronpath.evaluation import as_text, interval, measure, summary
+from neuronpath.evaluation.evaluate import as_text, interval, measure, summary
 
 
 @pytest.fixture(scope="module")

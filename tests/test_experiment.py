@@ -17,9 +17,10 @@ from small import as_logits
 from test_cli import Result
 
 import neuronpath as nph
-from neuronpath import cli, pruning_cli
-from neuronpath.experiment import Data, Plan, digits, multiply_adds, run_experiment
-from neuronpath.experiment_tables import TIMES, resampled
+from neuronpath.cli import main as cli
+from neuronpath.cli import prune_experiment as pruning_cli
+from neuronpath.jobs.pruning.experiment import Data, Plan, digits, multiply_adds, run_experiment
+from neuronpath.jobs.pruning.tables import TIMES, resampled
 
 WORDS = ("--importances", "magnitude,random,taylor", "--keeps", "0.5,0.0625", "--seeds", "2", "--calibration", "16",
          "--latency-batch", "1")  # fmt: skip
@@ -74,7 +75,7 @@ def test_calibration_and_test_images_never_overlap():
 
 
 def test_killed_and_started_again_it_ends_with_the_same_table(tmp_path):
-    words = [sys.executable, "-c", "from neuronpath.cli import prune_experiment_main as m; m()", *WORDS, "--seeds", "1",
+    words = [sys.executable, "-c", "from neuronpath.cli.main import prune_experiment_main as m; m()", *WORDS, "--seeds", "1",
              "--keeps", "0.0625", "--recover-epochs", "1", "--quiet", "--out"]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen([*words, str(tmp_path / "killed")], env=env, stderr=subprocess.DEVNULL)
@@ -96,8 +97,8 @@ def test_killed_and_started_again_it_ends_with_the_same_table(tmp_path):
 
 
 def test_the_paper_s_protocol(prune_experiment, tmp_path, demo, monkeypatch):
-    monkeypatch.setattr("neuronpath.experiment.PAPER_K", (2,))
-    monkeypatch.setattr("neuronpath.experiment.PAPER_SHARES", (0.3, 1.0))
+    monkeypatch.setattr("neuronpath.jobs.pruning.experiment.PAPER_K", (2,))
+    monkeypatch.setattr("neuronpath.jobs.pruning.experiment.PAPER_SHARES", (0.3, 1.0))
     result = prune_experiment("--protocol", "paper", "--seeds", 1, "--calibration", 64, "--out", tmp_path / "e")
     assert (result.code, result.err) == (0, "")
     runs = pd.read_csv(tmp_path / "e/runs.csv")

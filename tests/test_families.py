@@ -11,8 +11,8 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest
-from neuronpath.runs import clean_runs
+from neuronpath.models.hooks import at_rest
+from neuronpath.runs.clean import clean_runs
 
 LISTED = {
     line.split(" | ")[0].removeprefix("| "): line for line in TABLE.read_text().splitlines() if line.startswith("| ")

@@ -8,9 +8,9 @@ import textbook
 import torch
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest
-from neuronpath.influence import path_hidden
-from neuronpath.runs import clean_runs
+from neuronpath.models.hooks import at_rest
+from neuronpath.runs.clean import clean_runs
+from neuronpath.runs.influence import path_hidden
 
 pools = pytest.mark.parametrize("pool", ["token", "avg"])
 

@@ -179,7 +179,7 @@ def test_places_on_images_that_are_no_squares():
     figure = plots.plot_places(model, images, paths)
     assert sum(len(ax.images) == 2 for ax in figure.axes) == 4
     with pytest.raises(nph.InputError, match="7 patch tokens form no grid on images of 32 x 32"):
-        nph.activations.grid_of(7, 32, 32)
+        nph.features.activations.grid_of(7, 32, 32)
 
 
 def test_a_gallery_holds_the_most_active(demo):

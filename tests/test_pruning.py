@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
-from neuronpath.pruning import select
+from neuronpath.compression.prune import select
 
 SIZES = {"round_to": 4, "min_keep": 4}
 TIMM = {
@@ -215,8 +215,8 @@ def test_causal_is_the_derivative_of_a_gate(demo, tokens, output):
 
 def test_joint_is_complete(demo):
     """Signed, the attributions of all neurons of one image sum to F less F with every neuron at 0; here in modulus, few nodes."""
-    from neuronpath.importances import clean_values, gate_gradients
-    from neuronpath.quadrature import nodes_and_weights
+    from neuronpath.compression.importances import clean_values, gate_gradients
+    from neuronpath.runs.quadrature import nodes_and_weights
 
     model, images, labels = demo
     vit = nph.view(model)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from captum.attr._utils.approximation_methods import SUPPORTED_METHODS, approximation_parameters
 
-from neuronpath.quadrature import QUADRATURES, nodes_and_weights
+from neuronpath.runs.quadrature import QUADRATURES, nodes_and_weights
 
 
 def test_the_names_are_captums():

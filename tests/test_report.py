@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import neuronpath as nph
-from neuronpath.pictures import to_pixels
+from neuronpath.data.pixels import to_pixels
 
 EVIL = "<script>alert(1)</script>.png"
 VOID = {"meta", "img", "input", "link", "br"}

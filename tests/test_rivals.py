@@ -7,9 +7,9 @@ from captum.attr import LayerConductance, LayerIntegratedGradients
 from torch import nn
 
 import neuronpath as nph
-from neuronpath.hooks import at_rest
-from neuronpath.locators.knowledge import knowledge
-from neuronpath.runs import clean_runs
+from neuronpath.methods.knowledge import knowledge
+from neuronpath.models.hooks import at_rest
+from neuronpath.runs.clean import clean_runs
 
 METHODS = ["activation", "causal", "conductance", "influence_pattern", "joint", "knowledge", "random"]
 pools = pytest.mark.parametrize("pool", ["token", "avg"])

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 import neuronpath as nph
-from neuronpath.summary import html_table, table
+from neuronpath.paths.tables import html_table, table
 
 EVIL = "<script>alert(1)</script>.png"
 

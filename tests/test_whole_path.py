@@ -10,9 +10,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
-from neuronpath.locators.joint import best_whole_path
-from neuronpath.locators.registry import Search
-from neuronpath.runs import CleanRun
+from neuronpath.methods.joint import best_whole_path
+from neuronpath.methods.registry import Search
+from neuronpath.runs.clean import CleanRun
 
 METHODS = {
     "joint": {},

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from ..errors import InputError
+from ..checks import InputError
 
 FOLDER = Path(__file__).parent
 DIGITS = FOLDER / "digits.npz"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..errors import InputError
+from ..checks import InputError
 from .alpha import plot_alpha
 from .classes import plot_distribution, plot_similarity
 from .path import plot_methods, plot_path, plot_paths

@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..alpha import along_path
-from ..outputs import Output
-from ..paths import NeuronPaths
-from ..quadrature import QUADRATURES, nodes_and_weights
+from ..models.outputs import Output
+from ..paths.neuron_paths import NeuronPaths
+from ..runs.alpha import along_path
+from ..runs.quadrature import QUADRATURES, nodes_and_weights
 from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, tidy
 
 

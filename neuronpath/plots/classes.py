@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from ..errors import InputError, InputTypeError
-from ..paths import NeuronPaths
+from ..checks import InputError, InputTypeError
+from ..paths.neuron_paths import NeuronPaths
 from .parts import (
     BLUE,
     FAINT,

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..errors import InputError, InputTypeError
-from ..paths import NeuronPaths, check_as_many
-from ..pictures import short_name, to_pixels
+from ..checks import InputError, InputTypeError
+from ..data.pixels import short_name, to_pixels
+from ..paths.neuron_paths import NeuronPaths, check_as_many
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (

@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..errors import InputError
-from ..paths import NeuronPaths
+from ..checks import InputError
+from ..paths.neuron_paths import NeuronPaths
 from .parts import (
     BLUE,
     LINE,

@@ -9,11 +9,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..activations import Pairs, activation_maps, most_active
-from ..errors import InputError
-from ..paths import NeuronPaths
-from ..pictures import short_name, shortened, to_pixels
-from ..vit import view
+from ..checks import InputError
+from ..data.pixels import short_name, shortened, to_pixels
+from ..features.activations import Pairs, activation_maps, most_active
+from ..models.vit import view
+from ..paths.neuron_paths import NeuronPaths
 from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, plain, show_image
 
 PANELS = 7  # in a row, at most

@@ -1,0 +1,75 @@
+"""The command prune-experiment: parse, call, print; no computing here."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ..checks import DONE, SOME_LEFT_OUT, InputError
+from ..data.files import read_classes
+from ..jobs.pruning.experiment import IMPORTANCES, Plan, digits, image_folder, predictions, run_experiment
+from ..jobs.pruning.tables import write_results
+from ..models.load import DEMO, load_model
+
+
+def prune_experiment(
+    out: Annotated[Path, typer.Option(help="The experiment's folder; one that was stopped goes on there.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the embedded digits.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=4, help="Take only so many images of the folder.")] = None,
+    model: Annotated[str, typer.Option(help="A timm model, or 'demo' for the embedded one.")] = DEMO,
+    pretrained: Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")] = True,
+    checkpoint: Annotated[Path | None, typer.Option(help="Own weights, as in find-path.")] = None,
+    protocol: Annotated[
+        str, typer.Option(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
+    ] = "prune",
+    importances: Annotated[str, typer.Option(help="Which, with commas between.")] = ",".join(IMPORTANCES),
+    keeps: Annotated[str, typer.Option(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",
+    scopes: Annotated[str, typer.Option(help="block, global, or both.")] = "block,global",
+    seeds: Annotated[int, typer.Option(help="Draws of calibration images.")] = 3,
+    calibration: Annotated[int, typer.Option(help="Calibration images a draw.")] = 256,
+    method: Annotated[str, typer.Option(help="How to locate the paths behind 'path'.")] = "causal",
+    top_k: Annotated[int | None, typer.Option(help="Their neurons a block. [default: a quarter of them]")] = None,
+    compensate: Annotated[bool, typer.Option("--compensate", help="Leave removed neurons' mean in a bias.")] = False,
+    recover_epochs: Annotated[int, typer.Option(help="Also recover every model for so many epochs.")] = 0,
+    latency_batch: Annotated[int, typer.Option(help="Images in a batch whose time is taken.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
+) -> int:
+    """Prune a vision transformer by several importances and measure what is left: accuracy, size, speed.
+
+    Without a model and a folder: the embedded ViT and its digits.
+    """
+    if folder is None and model != DEMO:
+        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    plan = Plan(
+        tuple(importances.split(",")), tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
+        method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
+    )  # fmt: skip
+    vit = load_model(model, pretrained, checkpoint, device)
+    skipped: list[str] = []
+    mapping = None if classes is None else read_classes(classes)
+    data = digits() if folder is None else image_folder(folder, vit, mapping, limit, skipped.append)
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    rows = run_experiment(vit, data, plan, out, progress=not quiet and sys.stderr.isatty())
+    dense = (predictions(vit, data.test) == data.test_labels).float().mean().item()
+    results = write_results(rows, out, len(data.test), dense)
+    if not quiet:
+        print(results.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
+        parameters = sum(p.numel() for p in vit.parameters())
+        print(f"not pruned: accuracy {dense:.4g}, {parameters} parameters; {torch.get_num_threads()} threads")
+    return SOME_LEFT_OUT if skipped else DONE
+
+
+def as_share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--keeps has {text!r}; expected numbers such as 0.5 with commas between") from None

@@ -1,0 +1,1 @@
+"""Really smaller models: importances, pruning, recovery, files."""

@@ -1,0 +1,157 @@
+"""A pruned model as one file: safetensors with its architecture's name, arguments and widths, enough to build it again from.
+
+The file is read without the original model, and nothing in it is executed: weights are safetensors, the rest is JSON.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from .. import demo
+from ..checks import InputError
+from ..files import check_writable, write_whole
+from ..models.hooks import at_rest
+from ..models.load import fit
+from ..models.outputs import run_model
+from ..models.vit import unwrapped, view
+from .mlps import cut, mlp_of
+
+FORMAT, VERSION = "neuronpath.pruned", 1
+DEMO = "neuronpath_digits"
+NOT_SHAPE = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+}  # reach for files
+
+
+def save_pruned(
+    model: nn.Module, path: str | os.PathLike, arguments: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> Path:
+    """Write a pruned timm model (or the demo's), whole or not at all; refuses an existing file unless ``overwrite``.
+
+    Args:
+        model: a model that timm.create_model made, pruned or not.
+        path: the file, by custom .safetensors.
+        arguments: what create_model was given beside the name and the number of classes (img_size, global_pool, ...), as JSON has it.
+
+    Raises:
+        InputError: for a model that can't be built again from its name and arguments; that is tried before anything is written.
+    """
+    check_writable(path, overwrite)
+    model = unwrapped(model)
+    vit = view(model)
+    name = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture"))
+    if name != DEMO and not timm.is_model(name):
+        raise InputError(
+            f"{type(model).__name__} carries no name that timm knows; expected a model of timm.create_model "
+            "(others: save their state_dict, and prune again to load it)"
+        )
+    given = {} if name == DEMO else {"num_classes": model.num_classes}
+    about = {"architecture": name, "arguments": {**given, **(arguments or {})}, "widths": vit.widths}
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    try:
+        text = json.dumps(about)
+    except TypeError as error:
+        raise InputError(f"arguments can't be written as JSON ({error}); expected numbers, strings, lists") from None
+    _check_same(model, _build(about, weights, f"the file for {name}"), name)
+    metadata = {"format": FORMAT, "version": str(VERSION), "about": text, "digest": _digest(text, weights)}
+    return write_whole(path, lambda part: save_file(weights, part, metadata), overwrite)
+
+
+def load_pruned(path: str | os.PathLike) -> nn.Module:
+    """The model that :func:`save_pruned` wrote, in eval mode on the CPU; raises InputError for a damaged or newer file."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    except SafetensorError:
+        raise InputError(f"{path} is damaged or no safetensors; expected a file that save_pruned wrote") from None
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} holds no pruned model; expected a file that save_pruned wrote")
+    if metadata.get("version") != str(VERSION):
+        raise InputError(f"{path} is of version {metadata.get('version')!r}; this neuronpath reads version {VERSION}")
+    text = metadata.get("about", "")
+    if metadata.get("digest") != _digest(text, weights):
+        raise InputError(f"{path} is damaged: its contents have changed since they were written")
+    try:
+        return _build(json.loads(text), weights, path)
+    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} can't be built by timm {timm.__version__} ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> nn.Module:
+    """The architecture, its MLPs as narrow as the file says, with the file's weights."""
+    name, arguments = about["architecture"], about["arguments"]
+    if NOT_SHAPE & set(arguments):
+        raise InputError(f"{path} names the arguments {sorted(NOT_SHAPE & set(arguments))}; expected none of them")
+    if name == DEMO:
+        model: nn.Module = demo.create_model()
+    elif timm.is_model(name):
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # fresh weights, soon replaced, shall not move the caller's random numbers
+            model = timm.create_model(name, pretrained=False, **arguments)
+    else:
+        raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
+    vit = view(model)
+    widths = about["widths"]
+    names = {module: key for key, module in model.named_modules()}
+    if len(widths) != len(vit.widths) or not all(0 < n <= m for n, m in zip(widths, vit.widths, strict=True)):
+        raise InputError(
+            f"{path} has widths {widths} for {name} with {vit.widths}; expected as many blocks, none wider"
+        )
+    for block, width in enumerate(widths):
+        mlp = mlp_of(vit, block)
+        cut(mlp, torch.arange(width))
+        if mlp.down.bias is None and f"{names[mlp.down]}.bias" in weights:  # compensation left one
+            mlp.down.bias = nn.Parameter(torch.zeros(mlp.down.out_features))
+    model.to(next(value.dtype for value in weights.values() if value.is_floating_point()))
+    fit(model, weights, path)
+    return model.eval()
+
+
+def _check_same(model: nn.Module, again: nn.Module, name: str) -> None:
+    """Refuse to save what would be another model once loaded: weights don't show every argument."""
+    like = next(model.parameters())
+    config = resolve_model_data_config(model)
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randn(1, getattr(model, "in_chans", config["input_size"][0]), *size, generator=draw).to(like)
+    with at_rest(model), at_rest(again.to(like.device)):
+        expected, found = run_model(model, image), run_model(again, image)
+    if expected.shape != found.shape or not torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"{name} built again gives other logits than the model; expected arguments= to hold all that create_model was given"
+        )
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A name for weights or images, made of their every bit."""
+    return _digest("", {name: value.detach().cpu().contiguous() for name, value in tensors.items()})[:16]
+
+
+def _digest(text: str, weights: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256(text.encode())
+    for name, value in sorted(weights.items()):
+        found.update(name.encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

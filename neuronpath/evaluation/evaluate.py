@@ -1,0 +1,229 @@
+"""What paths are worth, method by method: scores, and what really happens when they are removed and enhanced, with controls.
+
+Figures are of the target's probability, live, on the tokens that neurons are read on. Intervals are 95 % bootstrap intervals over
+images (percentiles); differences between methods are taken image by image.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..checks import InputError
+from ..models.hooks import at_rest
+from ..models.outputs import as_target, check_range, run_model
+from ..models.outputs import measure as output_of
+from ..models.vit import ViT, view
+from ..paths.neuron_paths import NeuronPaths, check_made_for, versions
+from ..runs.clean import check_images
+from ..runs.influence import as_neurons, joint_influence
+from .interventions import Neurons, enhance
+
+FIGURES = (
+    "score", "attribution", "removal", "removal_relative", "enhancement", "enhancement_relative", "accuracy_removed",
+    "accuracy_enhanced",
+)  # fmt: skip
+RESAMPLES = 2000
+
+
+def measure(
+    model: nn.Module,
+    images: Tensor,
+    labels: int | Sequence[int] | Tensor | np.ndarray | None,
+    paths: Mapping[str, Neurons],
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    factor: float = 2.0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """One row for every method and image.
+
+    Columns: method, image, label, predicted, right, target, probability; score and attribution (of the whole path), computed
+    alike for all methods; removal, what the probability loses when the path's neurons are set to 0; enhancement, what it gains when
+    they are multiplied by ``factor``; both also relative to the probability; accuracy_removed and accuracy_enhanced, the change
+    of being right (-1, 0 or 1; NaN without labels).
+
+    Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
+    """
+    vit = view(model)
+    check_images(images)
+    if not paths:
+        raise InputError("there are no paths to evaluate; expected at least one, by name")
+    truth = as_target(labels, len(images))
+    clean = logits_of(vit.model, images, batch_size)
+    if truth is not None:
+        check_range(truth, clean.shape[-1])
+    predicted = clean.argmax(-1)
+    checked = {name: _checked(name, given, images, vit) for name, given in paths.items()}
+    targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
+    wanted = as_target(target, len(images))
+    target = next(iter(targets.values()), predicted) if wanted is None else wanted
+    check_range(target, clean.shape[-1])
+    for name, other in targets.items():
+        if not torch.equal(other, target):
+            raise InputError(
+                f"the paths of {name!r} explain other classes than those of {next(iter(targets))!r}; expected the same"
+            )
+    before = output_of(clean, target, "prob")
+    frames = []
+    for name, given in tqdm(checked.items(), unit="method", disable=not progress):
+        if isinstance(given, NeuronPaths):
+            neurons, token = given.neurons, given.settings.get("token", "auto")
+        else:
+            neurons, token = given, "auto"
+        influence = joint_influence(vit.model, images, neurons, target, token=token)
+        after = {
+            "removed": _edited_logits(vit.model, images, given, 0.0, batch_size),
+            "enhanced": _edited_logits(vit.model, images, given, factor, batch_size),
+        }
+        removed, enhanced = (output_of(logits, target, "prob") for logits in after.values())
+        frame = pd.DataFrame(
+            {
+                "method": name,
+                "image": np.arange(len(images)),
+                "label": -1 if truth is None else truth.numpy(),
+                "predicted": predicted.numpy(),
+                "right": None if truth is None else (predicted == truth).numpy(),
+                "target": target.numpy(),
+                "probability": before.numpy(),
+                "score": influence.score.numpy(),
+                "attribution": influence.attribution.sum((1, 2)).numpy(),
+                "removal": (before - removed).numpy(),
+                "removal_relative": ((before - removed) / before).numpy(),
+                "enhancement": (enhanced - before).numpy(),
+                "enhancement_relative": ((enhanced - before) / before).numpy(),
+                **{
+                    f"accuracy_{change}": np.nan if truth is None else _gained_right(clean, logits, truth)
+                    for change, logits in after.items()
+                },
+            }
+        )
+        frames.append(frame)
+    table = pd.concat(frames, ignore_index=True)
+    table.attrs["settings"] = {
+        "paths": {n: dict(given.settings) if isinstance(given, NeuronPaths) else None for n, given in checked.items()},
+        "factor": factor,
+        "images": len(images),
+        "versions": versions(),
+    }
+    return table
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: int | Sequence[int] | Tensor | np.ndarray | None,
+    paths: Mapping[str, Neurons],
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    factor: float = 2.0,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """A table of what each method's paths are worth: one row for every method, set of images and figure.
+
+    Args:
+        model: a vision transformer with a head; it is left as it was.
+        images: (B, C, H, W), transformed as the model wants it.
+        labels: the true classes, one or (B,); None leaves out what needs them.
+        paths: by name, NeuronPaths for these images, or neurons (L,), (L, K) or (B, L, K). The first is what the others are
+            compared with, beside "random" where there is one. All must explain the same classes.
+        target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
+            predicted ones.
+        factor: of the enhancement.
+        seed: of the bootstrap.
+        batch_size: images run at once.
+        progress: True shows a bar.
+
+    Returns:
+        A DataFrame with columns method; images: "all", "right" or "wrong" (those that the model gets right or wrong); n, how many;
+        figure (see :func:`~neuronpath.evaluation.evaluate.measure`); mean, low, high; minus_first, minus_first_low, minus_first_high
+        and
+        minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
+    """
+    return summary(
+        measure(model, images, labels, paths, target, factor=factor, batch_size=batch_size, progress=progress), seed
+    )
+
+
+def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The table of :func:`evaluate` from that of :func:`measure`: the same seed gives the same numbers."""
+    methods = list(dict.fromkeys(measured["method"]))
+    sets = {"all": np.ones(len(measured) // len(methods), dtype=bool)}
+    if measured["right"].notna().all():
+        right = measured.loc[measured["method"] == methods[0], "right"].to_numpy(dtype=bool)
+        sets |= {"right": right, "wrong": ~right}
+    rows = []
+    for which, chosen in sets.items():
+        if not chosen.any():
+            continue
+        index = np.random.default_rng(seed).integers(0, chosen.sum(), (RESAMPLES, chosen.sum()))
+        for figure in FIGURES:
+            values = {m: measured.loc[measured["method"] == m, figure].to_numpy(dtype=float)[chosen] for m in methods}
+            for method, mine in values.items():
+                row = {"method": method, "images": which, "n": int(chosen.sum()), "figure": figure}
+                row |= dict(zip(("mean", "low", "high"), interval(mine, index), strict=True))
+                for control, other in (("first", values[methods[0]]), ("random", values.get("random"))):
+                    keys = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
+                    row |= dict(
+                        zip(keys, interval(mine - other, index) if other is not None else [np.nan] * 3, strict=True)
+                    )
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    table.attrs["settings"] = {**measured.attrs.get("settings", {}), "seed": seed, "resamples": RESAMPLES}
+    return table
+
+
+def interval(values: np.ndarray, index: np.ndarray) -> tuple[float, float, float]:
+    """The mean of values (n,) and its 95 % interval over resamples ``index`` (S, n)."""
+    low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = FIGURES) -> str:
+    """The table as a person reads it: a line a method, a column a figure, each a mean with its interval."""
+    here = table[(table["images"] == images) & table["figure"].isin(figures) & table["mean"].notna()]
+    cells = here.assign(
+        cell=[f"{m:.4g} [{a:.4g}, {b:.4g}]" for m, a, b in zip(here["mean"], here["low"], here["high"], strict=True)]
+    )
+    wide = cells.pivot(index="method", columns="figure", values="cell")
+    wide = wide.loc[list(dict.fromkeys(here["method"])), [f for f in figures if f in wide.columns]]
+    return wide.rename_axis(None).rename_axis(None, axis=1).to_string()
+
+
+def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """The model's output for images (B, C, H, W), so many at a time; float32 on the CPU."""
+    like = next(model.parameters())
+    with at_rest(model):
+        return torch.cat([run_model(model, part.to(like)).float().cpu() for part in images.split(batch_size)])
+
+
+def _edited_logits(
+    model: nn.Module, images: Tensor, given: NeuronPaths | Tensor, factor: float, batch_size: int
+) -> Tensor:
+    """The logits of images whose paths' neurons are multiplied."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        at = slice(start, start + batch_size)
+        with enhance(model, given[at], factor):
+            parts.append(logits_of(model, images[at], batch_size))
+    return torch.cat(parts)
+
+
+def _checked(name: str, given: Neurons, images: Tensor, vit: ViT) -> NeuronPaths | Tensor:
+    """The paths, or neurons (B, L, K), checked to be of this model and as many as the images."""
+    if not isinstance(given, NeuronPaths):
+        return as_neurons(given, len(images), vit.widths)
+    check_made_for(given, vit)
+    if len(given) != len(images):
+        raise InputError(f"there are {len(given)} paths of {name!r} for {len(images)} images; expected one an image")
+    return given
+
+
+def _gained_right(before: Tensor, after: Tensor, truth: Tensor) -> np.ndarray:
+    return ((after.argmax(-1) == truth).float() - (before.argmax(-1) == truth).float()).numpy()

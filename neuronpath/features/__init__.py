@@ -1,0 +1,1 @@
+"""What a unit stands for: where it is active, and on which images."""

@@ -1,0 +1,1 @@
+"""Work over many images: from a source, by a task, to files."""

@@ -1,0 +1,1 @@
+"""The pruning experiment: its plan, its runs, its folder, its tables."""

@@ -1,0 +1,1 @@
+"""Results: paths, what made them, their tables and files."""

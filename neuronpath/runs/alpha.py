@@ -1,0 +1,69 @@
+"""The integrand: F and its slope along alpha, as the neurons of a path go from 0 to their clean values."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import InputError
+from ..models.hooks import at_rest
+from ..models.outputs import OUTPUTS, Output, widest
+from ..models.vit import view
+from ..paths.neuron_paths import NeuronPaths, check_as_many, check_made_for
+from .clean import check_images, clean_runs
+from .influence import on_path, path_hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """F of frozen runs whose path is held at alpha times its clean values, for n values of alpha and B images.
+
+    alpha (n,), from 0 to 1; value (B, n): F; slope (B, n): dF / dalpha, whose integral is F(1) - F(0). float32 on the CPU.
+    """
+
+    alpha: Tensor
+    value: Tensor
+    slope: Tensor
+
+
+def along_path(
+    model: nn.Module, images: Tensor, paths: NeuronPaths, *, n_points: int = 51, output: Output | None = None
+) -> Along:
+    """F and its slope along the paths' quadrature, at ``n_points`` even steps of alpha.
+
+    Args:
+        model: the vision transformer that the paths were made for.
+        images: (B, C, H, W), those of the paths.
+        paths: one path an image.
+        n_points: values of alpha, both ends among them; each costs a forward and a backward.
+        output: F; None is that of the paths, where it isn't a function.
+
+    Raises:
+        InputError: in one line, for anything that can't be used.
+
+    Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
+    """
+    vit = view(model, paths.settings.get("token", "auto"))
+    check_images(images)
+    check_made_for(paths, vit)
+    check_as_many(paths, images)
+    if isinstance(n_points, bool) or not isinstance(n_points, int) or n_points < 2:
+        raise InputError(f"n_points is {n_points!r}; expected a whole number of at least 2")
+    output = paths.settings.get("output", "prob") if output is None else output
+    if isinstance(output, str) and output not in OUTPUTS:
+        raise InputError(f"these paths explain {output}, a function of your own; expected it again as output=")
+    target = None if (paths.target < 0).any() else paths.target
+    alphas = torch.linspace(0, 1, n_points)
+    values, slopes = torch.empty(len(images), n_points), torch.empty(len(images), n_points)
+    start = 0
+    with at_rest(vit.model):
+        for run in clean_runs(vit, images, target, output):
+            rows = slice(start, start := start + len(run.images))
+            path = paths.neurons[rows].to(run.images.device)
+            clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
+            for at, alpha in enumerate(alphas.tolist()):
+                held = path_hidden(run, path, run.images, alpha)
+                values[rows, at] = run.replaced(run.images, held).float().cpu()
+                gradients = on_path(run.frozen_gradients(run.images, held), path)
+                slopes[rows, at] = (clean * gradients).sum((1, 2, 3)).float().cpu()
+    return Along(alphas, values, slopes)

@@ -1,0 +1,257 @@
+"""The joint-influence estimator: score, complete attribution, delta, and every candidate's gradient.
+
+Definitions (after "Discovering Influential Neuron Path in Vision Transformers", ICLR 2025, section 3). In the clean run neuron i of
+block l has the value w[l, t, i] on pooled token t. In the frozen run at alpha those values are held as they were, but for a path's
+own neurons, which are held at alpha * w. F is the target's probability or logit, g its gradient to a neuron's value in that run, and
+G the mean of g over alpha in [0, 1], by quadrature. Then
+
+- joint attribution score = sum_t (sum_l w[l, t, p_l]) * (sum_l G[l, t, p_l])
+- attribution of block l  = sum_t w[l, t, p_l] * G[l, t, p_l]
+- delta                   = sum_l attribution - (F(1) - F(0)), the error of the quadrature
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checks import InputError
+from ..models.hooks import at_rest
+from ..models.outputs import Output, widest
+from ..models.vit import view
+from .clean import CleanRun, check_images, clean_runs
+from .quadrature import nodes_and_weights
+
+TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
+FLOOR = 1e-6
+# tried in turn until delta is within tolerance
+ADAPTIVE_STEPS = {"gausslegendre": (2, 4, 8, 16, 32), "gaussradau": (2, 3, 5, 9, 17, 33)}
+FIXED_STEPS = 50  # of the other rules, as in captum
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What the given neurons do jointly, for B images, L blocks and K neurons a block; float32 on the CPU."""
+
+    score: Tensor
+    """(B,): the joint attribution score."""
+    attribution: Tensor
+    """(B, L, K): the complete attribution of every neuron."""
+    output_change: Tensor
+    """(B,): F(1) - F(0)."""
+    delta: Tensor
+    """(B,): what the attributions sum to, less ``output_change``."""
+    n_steps: Tensor
+    """(B,), int64: the quadrature's nodes."""
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """A rule and its number of nodes; ``n_steps=None`` leaves the number to the estimator."""
+
+    method: str = "gausslegendre"
+    n_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        nodes_and_weights(
+            self.method, 2 if self.n_steps is None else self.n_steps
+        )  # raises for unknown names and numbers
+
+    @property
+    def attempts(self) -> Sequence[int]:
+        """Numbers of nodes to try in turn."""
+        return ADAPTIVE_STEPS.get(self.method, (FIXED_STEPS,)) if self.n_steps is None else (self.n_steps,)
+
+    @property
+    def fewest(self) -> int:
+        """The number of nodes to search with."""
+        return self.attempts[0]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The rows of a computation, one for each pair of image and node; an image's rows stand together."""
+
+    image: Tensor  # (R,)
+    alpha: Tensor  # (R,)
+    weight: Tensor  # (R,)
+
+    @classmethod
+    def of(cls, images: Tensor, alphas: np.ndarray, weights: np.ndarray) -> "Grid":
+        alpha, weight = (torch.as_tensor(values).to(images.device).repeat(len(images)) for values in (alphas, weights))
+        return cls(images.repeat_interleave(len(alphas)), alpha, weight)
+
+
+def at_neurons(values: Tensor, neurons: Tensor) -> Tensor:
+    """Of values (B, T, M) those of the neurons (B, K): (B, T, K)."""
+    return values.gather(2, neurons[:, None].expand(-1, values.shape[1], -1))
+
+
+def on_path(values: Sequence[Tensor], path: Tensor) -> Tensor:
+    """Of values, a block (B, T, M), those of the path (B, L, K): (B, L, T, K)."""
+    return torch.stack([at_neurons(v, path[:, block]) for block, v in enumerate(values)], 1)
+
+
+def scaled(values: Tensor, neurons: Tensor, alpha: Tensor | float) -> Tensor:
+    """Values (R, T, M) with the neurons (R, K) multiplied by alpha, one number or (R,)."""
+    index = neurons[:, None].expand(-1, values.shape[1], -1)
+    factor = alpha[:, None, None].to(values.dtype) if isinstance(alpha, Tensor) else alpha
+    return values.scatter(2, index, values.gather(2, index) * factor)
+
+
+def path_hidden(run: CleanRun, path: Tensor, images: Tensor, alpha: Tensor | float) -> list[Tensor]:
+    """The neurons' values in the frozen run at alpha, one (R, T, M) for each block that ``path`` (B, L', K) names."""
+    return [scaled(run.hidden[block][images], path[images, block], alpha) for block in range(path.shape[1])]
+
+
+def mean_gradients(
+    run: CleanRun, path: Tensor, method: str, n_steps: int, images: Tensor | None = None
+) -> list[Tensor]:
+    """G of every neuron while ``path`` (B, L, K) scales: a block (b, T, M), for all images or the b named.
+
+    One forward and one backward an image and node, whatever the number of blocks and candidates. A node at alpha = 1 costs
+    nothing once the clean run's gradients are known.
+    """
+    images = run.images if images is None else images
+    alphas, weights = nodes_and_weights(method, n_steps)
+    at_one = alphas == 1
+    if at_one.any():
+        total = [gradient[images] * weights[at_one].item() for gradient in run.gradients]
+    else:
+        total = [torch.zeros_like(values[images], dtype=widest(values)) for values in run.hidden]
+    grid = Grid.of(images, alphas[~at_one], weights[~at_one])
+    slots = Grid.of(torch.arange(len(images), device=images.device), alphas[~at_one], weights[~at_one]).image
+
+    def work(piece: slice) -> None:
+        rows = grid.image[piece]
+        gradients = run.frozen_gradients(rows, path_hidden(run, path, rows, grid.alpha[piece]))
+        for sums, gradient in zip(total, gradients, strict=True):
+            sums.index_add_(0, slots[piece], gradient.to(sums) * grid.weight[piece, None, None].to(sums))
+
+    run.pieces.each(len(grid.image), work)
+    return total
+
+
+def outputs(run: CleanRun, path: Tensor, hidden: Callable[[Tensor], Sequence]) -> Tensor:
+    """F (B,) of runs without gradients whose neurons are replaced by what ``hidden`` gives for some images."""
+    found = torch.empty_like(run.value)
+
+    def work(piece: slice) -> None:
+        found[piece] = run.replaced(run.images[piece], hidden(run.images[piece]))
+
+    run.pieces.each(len(path), work)
+    return found
+
+
+def edited_output(run: CleanRun, path: Tensor, factor: float) -> Tensor:
+    """F (B,) when the path's neurons are really multiplied by ``factor`` on the pooled tokens and all else follows, live."""
+
+    def edits(images: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        return [partial(scaled, neurons=path[images, block], alpha=factor) for block in range(path.shape[1])]
+
+    return outputs(run, path, edits)
+
+
+def influence_of(
+    run: CleanRun, path: Tensor, quadrature: Quadrature, known: Tensor | None = None, n_known: int = 0
+) -> Influence:
+    """The joint influence of ``path`` (B, L, K).
+
+    Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance.
+    ``known`` is G on the path (B, L, T, K) with ``n_known`` nodes, where it is known already.
+    """
+    images = run.images
+    change = run.value - outputs(run, path, lambda some: path_hidden(run, path, some, 0.0))
+    clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
+    mean = torch.zeros_like(clean) if known is None else known.to(clean)
+    steps = torch.full_like(images, n_known)
+    todo = images
+    for n_steps in quadrature.attempts:
+        if n_steps < n_known:
+            continue
+        if n_steps > n_known:
+            gradients = mean_gradients(run, path, quadrature.method, n_steps, todo)
+            mean[todo] = on_path(gradients, path[todo])
+            steps[todo] = n_steps
+        delta = (clean * mean).sum((1, 2, 3)) - change
+        todo = images[delta.abs() > TOLERANCE * change.abs() + FLOOR]
+        if not len(todo):
+            break
+    return Influence(
+        score=(clean.sum((1, 3)) * mean.sum((1, 3))).sum(1).float().cpu(),
+        attribution=(clean * mean).sum(2).float().cpu(),
+        output_change=change.float().cpu(),
+        delta=delta.float().cpu(),
+        n_steps=steps.cpu(),
+    )
+
+
+def joint_influence(
+    model: nn.Module,
+    images: Tensor,
+    neurons: Tensor | Sequence,
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    token: str = "auto",
+    output: Output = "prob",
+    quadrature: str = "gausslegendre",
+    n_steps: int | None = None,
+    internal_batch_size: int | None = None,
+) -> Influence:
+    """Score, attribution and delta of any given neurons.
+
+    Args:
+        model: a vision transformer of a known family; it is left exactly as it was.
+        images: (B, C, H, W), transformed as the model wants it.
+        neurons: (B, L, K) for each image its own, or (L, K) or (L,) for all alike; L is the number of blocks.
+        target: the class whose output is explained; None is the predicted one; an int or (B,).
+        token: the tokens on which neurons are read: "auto", "cls", "patch" or "all".
+        output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
+        quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
+        n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
+        internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
+
+    Raises:
+        InputError: (a ValueError) for an argument that can't be used, in one line.
+    """
+    vit = view(model, token)
+    check_images(images)
+    rule = Quadrature(quadrature, n_steps)
+    with at_rest(vit.model):
+        index = as_neurons(neurons, len(images), vit.widths)
+        parts, start = [], 0
+        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
+            chosen = index[start : start + len(run.images)].to(run.images.device)
+            parts.append(influence_of(run, chosen, rule))
+            start += len(run.images)
+    return Influence(
+        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
+    )
+
+
+def as_neurons(neurons: Tensor | Sequence, n_images: int, widths: Sequence[int]) -> Tensor:
+    """(B, L, K), checked against the widths of the blocks."""
+    index = torch.as_tensor(np.asarray(neurons) if not isinstance(neurons, Tensor) else neurons)
+    if index.is_floating_point() or index.dtype == torch.bool:
+        raise InputError(f"neurons is of type {index.dtype}; expected whole numbers")
+    if index.ndim == 1:
+        index = index[:, None]
+    if index.ndim == 2:
+        index = index.expand(n_images, *index.shape)
+    if index.ndim != 3 or index.shape[:2] != (n_images, len(widths)) or not index.shape[2]:
+        raise InputError(
+            f"neurons has shape {tuple(index.shape)}; expected ({n_images}, {len(widths)}, K): images, blocks, neurons a block"
+        )
+    if not n_images:
+        raise InputError("there are no paths to choose neurons from; expected at least one")
+    for block, width in enumerate(widths):
+        here = index[:, block]
+        if here.min() < 0 or here.max() >= width:
+            wrong = here[(here < 0) | (here >= width)][0]
+            raise InputError(f"neuron {wrong} of block {block} is out of range; expected 0 to {width - 1}")
+        if (here.sort(1).values.diff(dim=1) == 0).any():
+            raise InputError(f"block {block} names a neuron twice; expected different neurons")
+    return index.long()
