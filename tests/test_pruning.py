@@ -216,6 +216,7 @@ def test_causal_is_the_derivative_of_a_gate(demo, tokens, output):
 def test_joint_is_complete(demo):
     """Signed, the attributions of all neurons of one image sum to F less F with every neuron at 0; here in modulus, few nodes."""
     from neuronpath.compression.importances import clean_values, gate_gradients
+
     from neuronpath.runs.quadrature import nodes_and_weights
 
     model, images, labels = demo

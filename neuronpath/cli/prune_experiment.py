@@ -1,17 +1,13 @@
-"""The command prune-experiment: parse, call, print; no computing here."""
+"""The command prune-experiment."""
 
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
-from ..data.files import read_classes
-from ..jobs.pruning.experiment import IMPORTANCES, Plan, digits, image_folder, predictions, run_experiment
-from ..jobs.pruning.tables import write_results
-from ..models.load import DEMO, load_model
+from .options import Checkpoint, Classes, Device, Model, Pretrained, Quiet
 
 
 def prune_experiment(
@@ -19,17 +15,15 @@ def prune_experiment(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder with one folder of images a class. None: the embedded digits.")
     ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")
-    ] = None,
+    classes: Classes = None,
     limit: Annotated[int | None, typer.Option(min=4, help="Take only so many images of the folder.")] = None,
-    model: Annotated[str, typer.Option(help="A timm model, or 'demo' for the embedded one.")] = DEMO,
-    pretrained: Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")] = True,
-    checkpoint: Annotated[Path | None, typer.Option(help="Own weights, as in find-path.")] = None,
+    model: Model = None,
+    pretrained: Pretrained = True,
+    checkpoint: Checkpoint = None,
     protocol: Annotated[
         str, typer.Option(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
     ] = "prune",
-    importances: Annotated[str, typer.Option(help="Which, with commas between.")] = ",".join(IMPORTANCES),
+    importances: Annotated[str | None, typer.Option(help="Which, with commas between.", show_default="all")] = None,
     keeps: Annotated[str, typer.Option(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",
     scopes: Annotated[str, typer.Option(help="block, global, or both.")] = "block,global",
     seeds: Annotated[int, typer.Option(help="Draws of calibration images.")] = 3,
@@ -39,31 +33,43 @@ def prune_experiment(
     compensate: Annotated[bool, typer.Option("--compensate", help="Leave removed neurons' mean in a bias.")] = False,
     recover_epochs: Annotated[int, typer.Option(help="Also recover every model for so many epochs.")] = 0,
     latency_batch: Annotated[int, typer.Option(help="Images in a batch whose time is taken.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> int:
     """Prune a vision transformer by several importances and measure what is left: accuracy, size, speed.
 
     Without a model and a folder: the embedded ViT and its digits.
     """
-    if folder is None and model != DEMO:
+    import torch
+
+    from .. import demo
+    from ..data.labelled import read_classes
+    from ..jobs.pruning.data import digits, image_folder
+    from ..jobs.pruning.experiment import predictions, run_experiment
+    from ..jobs.pruning.plan import IMPORTANCES, Plan
+    from ..jobs.pruning.tables import write_results
+    from ..models.load import load_model
+
+    model = model or demo.NAME
+    if folder is None and model != demo.NAME:
         raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    ranked_by = tuple(importances.split(",")) if importances else IMPORTANCES
     plan = Plan(
-        tuple(importances.split(",")), tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
+        ranked_by, tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
-    vit = load_model(model, pretrained, checkpoint, device)
+    loaded = load_model(model, pretrained, checkpoint, device)
     skipped: list[str] = []
     mapping = None if classes is None else read_classes(classes)
-    data = digits() if folder is None else image_folder(folder, vit, mapping, limit, skipped.append)
+    data = digits() if folder is None else image_folder(folder, loaded, mapping, limit, skipped.append)
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
-    rows = run_experiment(vit, data, plan, out, progress=not quiet and sys.stderr.isatty())
-    dense = (predictions(vit, data.test) == data.test_labels).float().mean().item()
+    rows = run_experiment(loaded, data, plan, out, progress=not quiet and sys.stderr.isatty())
+    dense = (predictions(loaded, data.test) == data.test_labels).float().mean().item()
     results = write_results(rows, out, len(data.test), dense)
     if not quiet:
         print(results.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
-        parameters = sum(p.numel() for p in vit.parameters())
+        parameters = sum(p.numel() for p in loaded.parameters())
         print(f"not pruned: accuracy {dense:.4g}, {parameters} parameters; {torch.get_num_threads()} threads")
     return SOME_LEFT_OUT if skipped else DONE
 

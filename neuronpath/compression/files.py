@@ -23,11 +23,11 @@ from ..files import check_writable, write_whole
 from ..models.hooks import at_rest
 from ..models.load import fit
 from ..models.outputs import run_model
-from ..models.vit import unwrapped, view
-from .mlps import cut, mlp_of
+from ..models.view import unwrapped, view
+from .cut import part_of
 
-FORMAT, VERSION = "neuronpath.pruned", 1
-DEMO = "neuronpath_digits"
+FORMAT = "neuronpath.pruned"
+VERSIONS = ("1", "2")  # read; the last is written. 1 knew no heads
 NOT_SHAPE = {
     "pretrained",
     "pretrained_cfg",
@@ -54,20 +54,21 @@ def save_pruned(
     model = unwrapped(model)
     vit = view(model)
     name = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture"))
-    if name != DEMO and not timm.is_model(name):
+    if name != demo.ARCHITECTURE and not timm.is_model(name):
         raise InputError(
             f"{type(model).__name__} carries no name that timm knows; expected a model of timm.create_model "
             "(others: save their state_dict, and prune again to load it)"
         )
-    given = {} if name == DEMO else {"num_classes": model.num_classes}
-    about = {"architecture": name, "arguments": {**given, **(arguments or {})}, "widths": vit.widths}
+    given = {} if name == demo.ARCHITECTURE else {"num_classes": model.num_classes}
+    arguments = {**given, **(arguments or {})}
+    about = {"architecture": name, "arguments": arguments, "widths": vit.widths, "heads": _heads(model)}
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     try:
         text = json.dumps(about)
     except TypeError as error:
         raise InputError(f"arguments can't be written as JSON ({error}); expected numbers, strings, lists") from None
     _check_same(model, _build(about, weights, f"the file for {name}"), name)
-    metadata = {"format": FORMAT, "version": str(VERSION), "about": text, "digest": _digest(text, weights)}
+    metadata = {"format": FORMAT, "version": VERSIONS[-1], "about": text, "digest": _digest(text, weights)}
     return write_whole(path, lambda part: save_file(weights, part, metadata), overwrite)
 
 
@@ -83,8 +84,10 @@ def load_pruned(path: str | os.PathLike) -> nn.Module:
         raise InputError(f"{path} is damaged or no safetensors; expected a file that save_pruned wrote") from None
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} holds no pruned model; expected a file that save_pruned wrote")
-    if metadata.get("version") != str(VERSION):
-        raise InputError(f"{path} is of version {metadata.get('version')!r}; this neuronpath reads version {VERSION}")
+    if metadata.get("version") not in VERSIONS:
+        raise InputError(
+            f"{path} is of version {metadata.get('version')!r}; this neuronpath reads versions {' and '.join(VERSIONS)}"
+        )
     text = metadata.get("about", "")
     if metadata.get("digest") != _digest(text, weights):
         raise InputError(f"{path} is damaged: its contents have changed since they were written")
@@ -99,34 +102,48 @@ def load_pruned(path: str | os.PathLike) -> nn.Module:
 
 
 def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> nn.Module:
-    """The architecture, its MLPs as narrow as the file says, with the file's weights."""
-    name, arguments = about["architecture"], about["arguments"]
-    if NOT_SHAPE & set(arguments):
-        raise InputError(f"{path} names the arguments {sorted(NOT_SHAPE & set(arguments))}; expected none of them")
-    if name == DEMO:
-        model: nn.Module = demo.create_model()
-    elif timm.is_model(name):
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # fresh weights, soon replaced, shall not move the caller's random numbers
-            model = timm.create_model(name, pretrained=False, **arguments)
-    else:
-        raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
-    vit = view(model)
-    widths = about["widths"]
+    """The architecture, as narrow as the file says, with the file's weights."""
+    model = _fresh(about, path)
     names = {module: key for key, module in model.named_modules()}
-    if len(widths) != len(vit.widths) or not all(0 < n <= m for n, m in zip(widths, vit.widths, strict=True)):
-        raise InputError(
-            f"{path} has widths {widths} for {name} with {vit.widths}; expected as many blocks, none wider"
-        )
-    for block, width in enumerate(widths):
-        mlp = mlp_of(vit, block)
-        cut(mlp, torch.arange(width))
-        if mlp.down.bias is None and f"{names[mlp.down]}.bias" in weights:  # compensation left one
-            mlp.down.bias = nn.Parameter(torch.zeros(mlp.down.out_features))
+    for units, widths in (("neurons", about["widths"]), ("heads", about.get("heads"))):
+        if widths is None:
+            continue
+        vit = view(model, None, units)
+        if len(widths) != len(vit.widths) or not all(0 < n <= m for n, m in zip(widths, vit.widths, strict=True)):
+            raise InputError(
+                f"{path} has {units} {widths} for {about['architecture']} with {vit.widths}; expected as many blocks, none wider"
+            )
+        for site, width in enumerate(widths):
+            if width == vit.widths[site]:
+                continue
+            part = part_of(vit, site)
+            part.cut(torch.arange(width))
+            if part.down.bias is None and f"{names[part.down]}.bias" in weights:  # compensation left one
+                part.down.bias = nn.Parameter(torch.zeros(part.down.out_features))
     model.to(next(value.dtype for value in weights.values() if value.is_floating_point()))
     fit(model, weights, path)
     return model.eval()
+
+
+def _fresh(about: dict[str, Any], path: object) -> nn.Module:
+    """The architecture before any cut, with weights of no meaning."""
+    name, arguments = about["architecture"], about["arguments"]
+    if NOT_SHAPE & set(arguments):
+        raise InputError(f"{path} names the arguments {sorted(NOT_SHAPE & set(arguments))}; expected none of them")
+    if name == demo.ARCHITECTURE:
+        return demo.create_model()
+    if not timm.is_model(name):
+        raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
+    with torch.random.fork_rng(devices=[]):  # fresh weights, soon replaced, shall not move the caller's random numbers
+        return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _heads(model: nn.Module) -> list[int] | None:
+    """How many heads every block has; None where they can't be reached."""
+    try:
+        return view(model, None, "heads").widths
+    except InputError:
+        return None
 
 
 def _check_same(model: nn.Module, again: nn.Module, name: str) -> None:

@@ -1,9 +1,10 @@
-"""A really smaller model: the least important neurons leave every block's MLP, and the rest is an ordinary nn.Module.
+"""A really smaller model: the least important neurons and heads leave, and the rest is an ordinary nn.Module.
 
     small = nph.prune(model, nph.importance(paths), keep=0.5)
 
-A removed neuron takes its row of ``fc1`` (both rows of a gate), its place in an inner norm and its column of ``fc2`` with it; the
-residual stream keeps its width. :func:`mask` makes the same choice inside a ``with``, and gives the same logits.
+A removed neuron takes its row of ``fc1`` (both rows of a gate), its place in an inner norm and its column of ``fc2`` with it; a head
+its rows of ``qkv`` and its columns of ``proj``. The residual stream keeps its width. :func:`mask` makes the same
+choice inside a ``with``, and gives the same logits.
 """
 
 import copy
@@ -11,13 +12,16 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
-from ..evaluation.interventions import mean_activations
+from ..checks import InputError, InputTypeError, check_count, check_one_of
+from ..features.activations import mean_activations
 from ..models.hooks import eager
-from ..models.vit import ViT, unwrapped, view
-from .mlps import check_cut, cut, masked, mlp_of
+from ..models.view import view
+from ..models.vit import ViT
+from ..units import KINDS, Place
+from .cut import check_cut, part_of
 
 SCOPES = ("block", "global")
 
@@ -36,11 +40,9 @@ def select(
     """
     if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
         raise InputError(f"keep is {keep!r}; expected a share above 0 and at most 1")
-    if scope not in SCOPES:
-        raise InputError(f"scope {scope!r} is unknown; expected one of {', '.join(map(repr, SCOPES))}")
-    for name, value in (("round_to", round_to), ("min_keep", min_keep)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+    check_one_of("scope", scope, SCOPES)
+    check_count("round_to", round_to)
+    check_count("min_keep", min_keep)
     for block, values in enumerate(importance):
         if not isinstance(values, Tensor) or values.ndim != 1 or not len(values):
             raise InputTypeError(f"the importance of block {block} is no tensor (M,); expected one number a neuron")
@@ -67,30 +69,32 @@ def select(
 
 
 def prune(
-    model: nn.Module,
+    model: nn.Module | ViT,
     importance: Sequence[Tensor],
     keep: float,
     *,
+    units: str | None = None,
     scope: str = "block",
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
     images: Tensor | None = None,
 ) -> nn.Module:
-    """A copy of the model with narrower MLPs; the model itself is left as it was.
+    """A copy of the model with narrower MLPs, fewer heads, or both; the model itself is left as it was.
 
     Args:
         model: a vision transformer of a known family, pruned before or not.
-        importance: a block (M,), as :func:`~neuronpath.importance` gives them.
-        keep: the share of neurons that stays, in (0, 1].
-        scope: "block" keeps this share of every block, "global" of all neurons together, wherever they are.
-        round_to: blocks keep a multiple of this, rounded up, or all of their neurons.
-        min_keep: the fewest that a block keeps.
-        compensate: add what the removed neurons gave on average, over ``images`` and every token, to the bias of ``fc2``.
+        importance: a site (U,), as :func:`~neuronpath.importance` gives them for the same ``units``.
+        keep: the share of units that stays, in (0, 1]; of heads and of neurons each.
+        units: what is taken out: "neurons" (None), "heads" of timm's ``Attention``, or "both".
+        scope: "block" keeps this share of every block, "global" of all neurons together (and of all heads), wherever they are.
+        round_to: neurons of a block: a multiple of this stays, rounded up, or all. Heads are kept one by one, rounded up.
+        min_keep: the fewest neurons that a block keeps; of heads it keeps one.
+        compensate: add what the removed units gave on average, over ``images`` and every token, to the bias of ``fc2`` or ``proj``.
         images: calibration images (B, C, H, W) for that.
 
     Raises:
-        InputTypeError: for an MLP that can't be cut.
+        InputTypeError: for an MLP, or attention, that can't be cut.
         InputError: for importances that don't fit the model, or anything else that can't be used, in one line.
 
     Examples:
@@ -99,65 +103,88 @@ def prune(
         >>> small = nph.prune(model, nph.importance(model, by="magnitude"), keep=0.25)
         >>> nph.view(small).widths
         [64, 64, 64, 64, 64, 64, 64, 64]
+        >>> both = nph.importance(model, by="magnitude", units="both")
+        >>> nph.view(nph.prune(model, both, keep=0.5, units="both"), units="heads").widths
+        [2, 2, 2, 2, 2, 2, 2, 2]
     """
-    vit = view(model)
-    kept = _selected(vit, importance, keep, scope, round_to, min_keep)
-    means = _means(vit, compensate, images)
-    pruned = copy.deepcopy(unwrapped(model))
-    copied = view(pruned)
-    for block, index in enumerate(kept):
-        old, new = mlp_of(vit, block), mlp_of(copied, block)
-        mean = None if means is None else means[block]
-        cut(new, index, mean)
-        check_cut(vit, block, old, new, index, mean)
+    vit = view(model, None, units)
+    plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
+    pruned = copy.deepcopy(vit.model)
+    copied = view(pruned, None, units)
+    for site, kept, mean in plan:
+        old, new = part_of(vit, site), part_of(copied, site)
+        new.cut(kept, mean)
+        check_cut(vit, site, old, new, kept, mean)
     return pruned
 
 
 @contextmanager
 def mask(
-    model: nn.Module,
+    model: nn.Module | ViT,
     importance: Sequence[Tensor],
     keep: float,
     *,
+    units: str | None = None,
     scope: str = "block",
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
     images: Tensor | None = None,
 ) -> Iterator[None]:
-    """The model with the neurons that :func:`prune` would remove at 0 on every token, inside a ``with``; same arguments.
+    """The model with the units that :func:`prune` would remove at 0 on every token, inside a ``with``; same arguments.
 
     With ``compensate`` they are at their mean. A norm over the neurons sees only those that stay, as it does once they are removed.
     The logits are those of the pruned model, but for rounding.
     """
-    vit = view(model)
-    kept = _selected(vit, importance, keep, scope, round_to, min_keep)
-    means = _means(vit, compensate, images)
+    vit = view(model, None, units)
+    plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
     with ExitStack() as stack:
         stack.enter_context(eager())
-        for block, index in enumerate(kept):
-            stack.enter_context(masked(mlp_of(vit, block), index, None if means is None else means[block]))
+        for site, kept, mean in plan:
+            stack.enter_context(part_of(vit, site).masked(kept, mean))
         yield
 
 
-def _selected(
-    vit: ViT, importance: Sequence[Tensor], keep: float, scope: str, round_to: int, min_keep: int
-) -> list[Tensor]:
-    kept = select(importance, keep, scope=scope, round_to=round_to, min_keep=min_keep)
+def _plan(
+    vit: ViT,
+    importance: Sequence[Tensor],
+    keep: float,
+    scope: str,
+    round_to: int,
+    min_keep: int,
+    compensate: bool,
+    images: Tensor | None,
+) -> list[tuple[int, Tensor, Tensor | None]]:
+    """For every layer that is cut, once: a site of it, the units that stay there, and what the others leave in the bias."""
+    kept: dict[int, Tensor] = {}
+    for kind in KINDS["both"]:
+        sites = [s for s, place in enumerate(vit.places) if place.kind == kind and s < len(importance)]
+        rounding = (round_to, min_keep) if kind == "neuron" else (1, 1)
+        chosen = select([importance[s] for s in sites], keep, scope=scope, round_to=rounding[0], min_keep=rounding[1])
+        kept |= dict(zip(sites, chosen, strict=True))
+    _check_fits(vit.places, importance, type(vit.model).__name__)
+    means = _means(vit, compensate, images)
+    plan = []
+    for sites in [*vit.tied, *([s] for s in range(len(vit.sites)) if not any(s in group for group in vit.tied))]:
+        first = sites[0]
+        if any(vit.sites[s].reader is not vit.sites[first].reader for s in sites):
+            blocks = sorted({vit.places[s].block for s in sites})
+            raise InputTypeError(
+                f"blocks {blocks[0]} and {blocks[1]} share weights in layers of their own; expected one layer each"
+            )
+        plan.append((first, kept[first], None if means is None else torch.stack([means[s] for s in sites]).mean(0)))
+    return plan
+
+
+def _check_fits(places: Sequence[Place], importance: Sequence[Tensor], name: str) -> None:
     lengths = [len(values) for values in importance]
-    if lengths != vit.widths:
-        name = type(vit.model).__name__
-        if len(lengths) != len(vit.widths):
-            raise InputError(f"importance has {len(lengths)} blocks, {name} has {len(vit.widths)}; expected as many")
-        block = next(b for b, (n, width) in enumerate(zip(lengths, vit.widths, strict=True)) if n != width)
-        raise InputError(
-            f"importance has {lengths[block]} neurons in block {block}, {name} has {vit.widths[block]}; expected as many"
-        )
-    owner: dict[nn.Module, int] = {}
-    for block, down in enumerate(vit.neurons):
-        if owner.setdefault(down, block) != block:
-            raise InputTypeError(f"blocks {owner[down]} and {block} share one MLP; expected one a block")
-    return kept
+    if len(lengths) != len(places):
+        raise InputError(f"importance has {len(lengths)} sites, {name} has {len(places)}; expected as many")
+    for place, n in zip(places, lengths, strict=True):
+        if n != place.width:
+            raise InputError(
+                f"importance has {n} {place.kind}s in block {place.block}, {name} has {place.width}; expected as many"
+            )
 
 
 def _means(vit: ViT, compensate: bool, images: Tensor | None) -> list[Tensor] | None:
@@ -167,4 +194,4 @@ def _means(vit: ViT, compensate: bool, images: Tensor | None) -> list[Tensor] | 
         raise InputError(
             "compensate needs calibration images to average over, and images is None; expected (B, C, H, W)"
         )
-    return mean_activations(vit.model, images, token="every")
+    return mean_activations(vit, images, token="all")

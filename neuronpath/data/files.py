@@ -1,22 +1,17 @@
-"""Images in: files and folders to (B, C, H, W) by the model's own transform, and the names of its classes."""
+"""Images in: files and folders to (B, C, H, W) by the model's own transform."""
 
-import itertools
-import json
 import os
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
-
-Transform = Callable[[Image.Image], Tensor]
+from ..checks import InputError
+from ..models.transform import Transform, transform_of
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> tuple[list[Path], list[Path]]:
@@ -74,31 +69,6 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def transform_of(model: nn.Module) -> Transform:
-    """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image.
-
-    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them.
-    """
-    if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
-        raise InputTypeError(
-            f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "
-            "transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
-        )
-    config = resolve_model_data_config(model)
-    patches = getattr(model, "patch_embed", None)
-    channels = getattr(model, "in_chans", config["input_size"][0])
-    size = config["input_size"][1:]
-    if patches is not None and getattr(patches, "strict_img_size", False):
-        size = patches.img_size  # create_model(img_size=...) doesn't reach the config
-    for moment in ("mean", "std"):
-        if len(config[moment]) != channels:
-            config[moment] = (sum(config[moment]) / len(config[moment]),) * channels
-    config["input_size"] = (channels, *size)
-    transform = create_transform(**config, is_training=False)
-    mode = "L" if channels == 1 else "RGB"
-    return lambda image: transform(image.convert(mode))
-
-
 def load_images(paths: str | os.PathLike | Sequence[str | os.PathLike], model: nn.Module) -> tuple[Tensor, list[str]]:
     """Images and folders of images as the model wants them: (B, C, H, W) and B file names.
 
@@ -132,111 +102,3 @@ def batches(
             images, names = [], []
     if images:
         yield torch.stack(images), names
-
-
-def find_labelled(
-    folder: Path, model: nn.Module, classes: Mapping[str, int] | None = None
-) -> tuple[list[Path], list[int]]:
-    """The images of a folder with one folder a class, in order, and their classes.
-
-    ``classes`` maps folders' names to the model's classes; without, a name is a class's number, its name, or its WordNet id.
-    Raises InputError for a folder whose class can't be told.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; expected one with a folder of images for each class")
-    parts = sorted(part for part in folder.iterdir() if part.is_dir())
-    if not parts:
-        raise InputError(f"{folder} holds no folders; expected one folder of images for each class")
-    class_of = _folder_classes(model) if classes is None else classes.get
-    known = {part.name: index for part in parts if (index := class_of(part.name)) is not None}
-    unknown = [part.name for part in parts if part.name not in known]
-    if unknown:
-        raise InputError(
-            f"{folder} holds {unknown[0]!r}, which names no class of {type(model).__name__}; expected class numbers or names, "
-            "or pass --classes FILE (JSON: folder name to class number), or --target predicted"
-        )
-    paths, labels = [], []
-    for part in parts:
-        images = find_images([part])[1]
-        paths += images
-        labels += [known[part.name]] * len(images)
-    return paths, labels
-
-
-def read_classes(file: Path) -> dict[str, int]:
-    """A JSON object of folder names and class numbers."""
-    try:
-        classes = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(
-            f"{file} can't be read as JSON; expected an object of folder names and class numbers"
-        ) from None
-    if not isinstance(classes, dict) or not all(type(index) is int for index in classes.values()):
-        raise InputError(f'{file} isn\'t a map of folder names to class numbers; expected such as {{"cat": 3}}')
-    return classes
-
-
-def labelled_batches(
-    model: nn.Module,
-    folder: Path,
-    classes: Mapping[str, int] | None,
-    labels_wanted: bool,
-    limit: int | None,
-    size: int,
-    skip: Callable[[str], object],
-) -> tuple[Iterator[tuple[Tensor, list[str], list[int] | None]], int]:
-    """Up to ``size`` images at a time with names and labels, and how many there are; labels are None where not wanted nor to be had.
-
-    A limit takes as many of each class as it can.
-    """
-    try:
-        paths, labels = find_labelled(folder, model, classes)
-    except InputError:
-        if labels_wanted or classes is not None:
-            raise
-        paths, labels = find_images([folder])[1][:limit], []
-    if labels and limit is not None:
-        counts: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
-        turn = [next(counts[label]) for label in labels]  # the image's place in its class
-        chosen = sorted(sorted(range(len(paths)), key=lambda i: (turn[i], labels[i]))[:limit])
-        paths, labels = [paths[i] for i in chosen], [labels[i] for i in chosen]
-    label_of = dict(zip(map(str, paths), labels, strict=True)) if labels else {}
-    source = batches([], paths, transform_of(model), size, skip)
-    return ((pixels, names, [label_of[name] for name in names] if label_of else None) for pixels, names in source), len(
-        paths
-    )
-
-
-def _folder_classes(model: nn.Module) -> Callable[[str], int | None]:
-    """The class that a folder's name stands for: its number, its WordNet id, or its name where only one class has it."""
-    count = getattr(model, "num_classes", 0)
-    subset = infer_imagenet_subset(model)
-    info = ImageNetInfo(subset) if subset else None
-    ids = {info.index_to_label_name(index): index for index in range(count)} if info else {}
-    name_of = class_namer(model)
-    names = [(name_of(index) or "").lower() for index in range(count)]
-    times = Counter(names)
-    once = {name: index for index, name in enumerate(names) if name and times[name] == 1}
-
-    def class_of(folder: str) -> int | None:
-        if folder.isdecimal() and int(folder) < count:
-            return int(folder)
-        return ids.get(folder, once.get(folder.replace("_", " ").lower()))
-
-    return class_of
-
-
-def class_namer(model: nn.Module) -> Callable[[int], str | None]:
-    """What the model's classes are called: by its own label names, else ImageNet's where the number of classes says so."""
-    own = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    classes = getattr(model, "num_classes", None)
-    if own and len(own) == classes:
-        return lambda label: str(own[label])
-    told = getattr(getattr(model, "config", None), "id2label", None)  # transformers' way
-    if told and not any(str(name).startswith("LABEL_") for name in told.values()):
-        return lambda label: told.get(label)
-    subset = infer_imagenet_subset(model)
-    if subset is None:
-        return lambda label: None
-    info = ImageNetInfo(subset)
-    return lambda label: info.index_to_description(label).split(",")[0]

@@ -1,5 +1,6 @@
 """The embedded vision transformer and its handwritten digits: something real to try things on, with no network."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ FOLDER = Path(__file__).parent
 DIGITS = FOLDER / "digits.npz"
 WEIGHTS = FOLDER / "vit_digits.safetensors"
 SPLITS = ("test", "train")
+NAME, ARCHITECTURE = "demo", "neuronpath_digits"  # what users call it, and what it calls itself
 
 
 def create_model() -> VisionTransformer:
@@ -24,7 +26,7 @@ def create_model() -> VisionTransformer:
         img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=64, depth=8, num_heads=4, mlp_ratio=4
     )
     config: Any = {
-        "architecture": "neuronpath_digits",
+        "architecture": ARCHITECTURE,
         "input_size": (1, 32, 32),
         "interpolation": "bilinear",
         "crop_pct": 1.0,
@@ -65,3 +67,19 @@ def load(split: str = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
     model = create_model()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval(), to_images(pixels), torch.from_numpy(labels)
+
+
+def one_of_each_class() -> tuple[Tensor, list[str]]:
+    """The first held-out digit of every class, (10, 1, 32, 32), and their names."""
+    _, images, labels = load()
+    first = [int((labels == digit).nonzero()[0]) for digit in range(10)]
+    return images[first], [f"digit {digit} (held out, no. {index})" for digit, index in enumerate(first)]
+
+
+def labelled_batches(limit: int | None, size: int) -> tuple[Iterator[tuple[Tensor, list[str], list[int] | None]], int]:
+    """The held-out digits, ``size`` at a time, with names and labels; and how many there are."""
+    _, images, labels = load()
+    images, labels = images[:limit], labels[:limit]
+    starts = range(0, len(images), size)
+    names = [f"held-out digit {i}" for i in range(len(images))]
+    return ((images[i : i + size], names[i : i + size], labels[i : i + size].tolist()) for i in starts), len(images)

@@ -7,7 +7,7 @@ and enhancement of the paths do to the probability and to accuracy, and how alik
 import pandas as pd
 
 from ..paths.neuron_paths import NeuronPaths
-from .classes import similarity, stability
+from ..paths.statistics import similarity, stability
 from .evaluate import as_text
 
 WAYS = ("paper", "joint", "causal", "influence_pattern", "activation", "random")

@@ -1,6 +1,6 @@
 """What paths are worth, method by method: scores, and what really happens when they are removed and enhanced, with controls.
 
-Figures are of the target's probability, live, on the tokens that neurons are read on. Intervals are 95 % bootstrap intervals over
+Figures are of the target's probability, live, on the tokens that units are read on. Intervals are 95 % bootstrap intervals over
 images (percentiles); differences between methods are taken image by image.
 """
 
@@ -14,13 +14,14 @@ from tqdm.auto import tqdm
 
 from ..checks import InputError
 from ..models.hooks import at_rest
-from ..models.outputs import as_target, check_range, run_model
-from ..models.outputs import measure as output_of
-from ..models.vit import ViT, view
-from ..paths.neuron_paths import NeuronPaths, check_made_for, versions
+from ..models.outputs import as_target, check_range, output_of, run_model
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.neuron_paths import NeuronPaths, versions, view_for
 from ..runs.clean import check_images
-from ..runs.influence import as_neurons, joint_influence
-from .interventions import Neurons, enhance
+from ..runs.influence import joint_influence
+from ..units import as_index
+from .interventions import Path, enhance
 
 FIGURES = (
     "score", "attribution", "removal", "removal_relative", "enhancement", "enhancement_relative", "accuracy_removed",
@@ -29,13 +30,14 @@ FIGURES = (
 RESAMPLES = 2000
 
 
-def measure(
-    model: nn.Module,
+def effects(
+    model: nn.Module | ViT,
     images: Tensor,
     labels: int | Sequence[int] | Tensor | np.ndarray | None,
-    paths: Mapping[str, Neurons],
+    paths: Mapping[str, Path],
     target: int | Sequence[int] | Tensor | None = None,
     *,
+    units: str | None = None,
     factor: float = 2.0,
     batch_size: int = 64,
     progress: bool = False,
@@ -43,13 +45,13 @@ def measure(
     """One row for every method and image.
 
     Columns: method, image, label, predicted, right, target, probability; score and attribution (of the whole path), computed
-    alike for all methods; removal, what the probability loses when the path's neurons are set to 0; enhancement, what it gains when
+    alike for all methods; removal, what the probability loses when the path's units are set to 0; enhancement, what it gains when
     they are multiplied by ``factor``; both also relative to the probability; accuracy_removed and accuracy_enhanced, the change
     of being right (-1, 0 or 1; NaN without labels).
 
     Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
     """
-    vit = view(model)
+    vit = view(model, None, units)
     check_images(images)
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
@@ -72,13 +74,12 @@ def measure(
     frames = []
     for name, given in tqdm(checked.items(), unit="method", disable=not progress):
         if isinstance(given, NeuronPaths):
-            neurons, token = given.neurons, given.settings.get("token", "auto")
+            influence = joint_influence(view_for(given, vit), images, given.units, target)
         else:
-            neurons, token = given, "auto"
-        influence = joint_influence(vit.model, images, neurons, target, token=token)
+            influence = joint_influence(vit, images, given, target)
         after = {
-            "removed": _edited_logits(vit.model, images, given, 0.0, batch_size),
-            "enhanced": _edited_logits(vit.model, images, given, factor, batch_size),
+            "removed": _edited_logits(vit, images, given, 0.0, batch_size),
+            "enhanced": _edited_logits(vit, images, given, factor, batch_size),
         }
         removed, enhanced = (output_of(logits, target, "prob") for logits in after.values())
         frame = pd.DataFrame(
@@ -105,7 +106,9 @@ def measure(
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
     table.attrs["settings"] = {
-        "paths": {n: dict(given.settings) if isinstance(given, NeuronPaths) else None for n, given in checked.items()},
+        "paths": {
+            n: given.settings.to_dict() if isinstance(given, NeuronPaths) else None for n, given in checked.items()
+        },
         "factor": factor,
         "images": len(images),
         "versions": versions(),
@@ -114,12 +117,13 @@ def measure(
 
 
 def evaluate(
-    model: nn.Module,
+    model: nn.Module | ViT,
     images: Tensor,
     labels: int | Sequence[int] | Tensor | np.ndarray | None,
-    paths: Mapping[str, Neurons],
+    paths: Mapping[str, Path],
     target: int | Sequence[int] | Tensor | None = None,
     *,
+    units: str | None = None,
     factor: float = 2.0,
     seed: int = 0,
     batch_size: int = 64,
@@ -131,10 +135,11 @@ def evaluate(
         model: a vision transformer with a head; it is left as it was.
         images: (B, C, H, W), transformed as the model wants it.
         labels: the true classes, one or (B,); None leaves out what needs them.
-        paths: by name, NeuronPaths for these images, or neurons (L,), (L, K) or (B, L, K). The first is what the others are
+        paths: by name, NeuronPaths for these images, or units by site (S,), (S, K) or (B, S, K). The first is what the others are
             compared with, beside "random" where there is one. All must explain the same classes.
         target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
             predicted ones.
+        units: what the numbers by site mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         factor: of the enhancement.
         seed: of the bootstrap.
         batch_size: images run at once.
@@ -142,17 +147,20 @@ def evaluate(
 
     Returns:
         A DataFrame with columns method; images: "all", "right" or "wrong" (those that the model gets right or wrong); n, how many;
-        figure (see :func:`~neuronpath.evaluation.evaluate.measure`); mean, low, high; minus_first, minus_first_low, minus_first_high
+        figure (see :func:`~neuronpath.evaluation.evaluate.effects`); mean, low, high; minus_first, minus_first_low, minus_first_high
         and
         minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
     """
     return summary(
-        measure(model, images, labels, paths, target, factor=factor, batch_size=batch_size, progress=progress), seed
+        effects(
+            model, images, labels, paths, target, units=units, factor=factor, batch_size=batch_size, progress=progress
+        ),
+        seed,
     )
 
 
 def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The table of :func:`evaluate` from that of :func:`measure`: the same seed gives the same numbers."""
+    """The table of :func:`evaluate` from that of :func:`effects`: the same seed gives the same numbers."""
     methods = list(dict.fromkeys(measured["method"]))
     sets = {"all": np.ones(len(measured) // len(methods), dtype=bool)}
     if measured["right"].notna().all():
@@ -203,23 +211,21 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
         return torch.cat([run_model(model, part.to(like)).float().cpu() for part in images.split(batch_size)])
 
 
-def _edited_logits(
-    model: nn.Module, images: Tensor, given: NeuronPaths | Tensor, factor: float, batch_size: int
-) -> Tensor:
-    """The logits of images whose paths' neurons are multiplied."""
+def _edited_logits(vit: ViT, images: Tensor, given: NeuronPaths | Tensor, factor: float, batch_size: int) -> Tensor:
+    """The logits of images whose paths' units are multiplied."""
     parts = []
     for start in range(0, len(images), batch_size):
         at = slice(start, start + batch_size)
-        with enhance(model, given[at], factor):
-            parts.append(logits_of(model, images[at], batch_size))
+        with enhance(vit, given[at], factor):
+            parts.append(logits_of(vit.model, images[at], batch_size))
     return torch.cat(parts)
 
 
-def _checked(name: str, given: Neurons, images: Tensor, vit: ViT) -> NeuronPaths | Tensor:
-    """The paths, or neurons (B, L, K), checked to be of this model and as many as the images."""
+def _checked(name: str, given: Path, images: Tensor, vit: ViT) -> NeuronPaths | Tensor:
+    """The paths, or units (B, S, K), checked to be of this model and as many as the images."""
     if not isinstance(given, NeuronPaths):
-        return as_neurons(given, len(images), vit.widths)
-    check_made_for(given, vit)
+        return as_index(given, len(images), vit.places)
+    view_for(given, vit)
     if len(given) != len(images):
         raise InputError(f"there are {len(given)} paths of {name!r} for {len(images)} images; expected one an image")
     return given

@@ -1,129 +1,158 @@
-"""Interventions: the model runs as ever, but for some neurons that are removed, enhanced, kept alone or set, inside a ``with``.
+"""Interventions: the model runs as ever, but for some units that are removed, enhanced, kept alone or set, inside a ``with``.
 
     with nph.remove(model, paths):
         logits = model(images)
 
-Everything behind the neurons follows, live. A :class:`NeuronPaths` acts on the tokens that its neurons were read on, image by image,
-so it wants a batch of as many images, in the same order; a plain list of neurons, one (or K) a block, acts on every image alike.
-``with`` blocks nest: the outer one acts first. Behind them the model is as it was, also after an exception.
+Everything behind the units follows, live. A :class:`NeuronPaths` acts on the tokens that its units were read on, image by image,
+so it wants a batch of as many images, in the same order; a plain list of units acts on every image alike. ``with`` blocks nest: the
+outer one acts first. Behind them the model is as it was, also after an exception.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import InputError
-from ..features.activations import neurons_seen
-from ..models.hooks import eager, input_replaced
-from ..models.outputs import run_model
-from ..models.vit import ViT, view
-from ..paths.neuron_paths import NeuronPaths, check_made_for
-from ..runs.clean import check_images
-from ..runs.influence import as_neurons
+from ..models.hooks import eager
+from ..models.sites import visited
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.neuron_paths import NeuronPaths, view_for
+from ..units import as_index, as_unit, is_unit_list, kinds_named, place_of
 
-TOKENS = ("path", "all")
-Neurons = NeuronPaths | Tensor | Sequence
-Edit = Callable[[int, Tensor, Tensor], Tensor]  # block, values (B, T, M), chosen (B, 1, M) -> values
+Path = NeuronPaths | Tensor | Sequence
+Edit = Callable[[int, Tensor, Tensor], Tensor]  # site, channels (B, T, C), chosen (B or 1, 1, C) -> channels
 
 
-@contextmanager
-def edited(model: nn.Module, neurons: Neurons, edit: Edit, tokens: str = "path") -> Iterator[None]:
-    """Have every block's neurons pass through ``edit`` while the model runs.
+def edited(
+    model: nn.Module | ViT, path: Path, edit: Edit, *, units: str | None = None, tokens: str | None = None
+) -> AbstractContextManager[None]:
+    """Have every site's channels pass through ``edit`` while the model runs.
 
     Args:
         model: a vision transformer of a known family.
-        neurons: NeuronPaths, or neurons (L,), (L, K) or (B, L, K).
-        edit: gets the block, its neurons' values (B, T, M) and which of them are chosen (B or 1, 1, M); gives new values.
-        tokens: "path": the tokens that the neurons are read on; "all": every token, registers too.
+        path: NeuronPaths; or a list of tuples, each a unit: (block, neuron), ("head", block, index), or a
+            :class:`~neuronpath.Unit`; or units by site, (S,), (S, K) or (B, S, K), S being the number of blocks.
+        edit: gets the site's number, its channels (B, T, C) and which of them are of the units chosen (B or 1, 1, C); gives new ones.
+        units: whose channels pass, "neurons", "heads" or "both" (each block's heads before its neurons); None is what ``path`` holds.
+        tokens: on which tokens: "cls", "patch", "pooled", or "all", registers too (see :func:`~neuronpath.view`). None is those
+            that the paths' units are read on; of a list those that the model's head pools.
 
     Raises:
-        InputError: (a ValueError) for neurons that the model lacks, or, while it runs, for a batch of another length.
+        InputError: (a ValueError) for units that the model lacks, or, while it runs, for a batch of another length.
     """
-    if tokens not in TOKENS:
-        raise InputError(f"tokens {tokens!r} is unknown; expected one of {', '.join(map(repr, TOKENS))}")
-    vit = view(model)
-    if isinstance(neurons, NeuronPaths):
-        check_made_for(neurons, vit)
-        vit = view(model, neurons.settings.get("token", "auto"))
-        neurons = neurons.neurons
-    index = torch.as_tensor(neurons)
-    index = as_neurons(index, len(index) if index.ndim == 3 else 1, vit.widths)
-    with ExitStack() as stack:
-        stack.enter_context(eager())
-        for block, fc2 in enumerate(vit.neurons):
-            chosen = torch.zeros(len(index), 1, vit.widths[block], dtype=torch.bool)
-            chosen.scatter_(2, index[:, block, None], True)
-            stack.enter_context(input_replaced(fc2, partial(_apply, vit, tokens, edit, block, chosen)))
+    return _edited(*_chosen(model, path, units, tokens), edit)
+
+
+def _chosen(model: nn.Module | ViT, path: Path, units: str | None, tokens: str | None) -> tuple[ViT, list[Tensor]]:
+    """The view, and which units are meant, a site (B or 1, U)."""
+    if isinstance(path, NeuronPaths):
+        vit = view_for(path, model)
+        vit, path = view(vit, tokens or vit.token), path.units
+    elif is_unit_list(path):
+        named = [as_unit(unit) for unit in path]
+        vit = view(model, tokens, units or kinds_named(named))
+        masks = [torch.zeros(1, width, dtype=torch.bool) for width in vit.widths]
+        for unit in named:
+            masks[place_of(unit, vit.places)][0, unit.index] = True
+        return vit, masks
+    else:
+        vit = view(model, tokens, units)
+    index = torch.as_tensor(path)
+    index = as_index(index, len(index) if index.ndim == 3 else 1, vit.places)
+    return vit, [
+        torch.zeros(len(index), width, dtype=torch.bool).scatter_(1, here, True)
+        for width, here in zip(vit.widths, index.unbind(1), strict=True)
+    ]
+
+
+@contextmanager
+def _edited(vit: ViT, masks: list[Tensor], edit: Edit) -> Iterator[None]:
+    def visit(s: int, channels: Tensor) -> Tensor:
+        if len(masks[s]) not in (1, len(channels)):
+            raise InputError(
+                f"the batch has {len(channels)} images, but there are {len(masks[s])} paths; expected as many"
+            )
+        chosen = vit.sites[s].spread(masks[s])[:, None].to(channels.device)
+        return vit.on_tokens(channels, lambda here: edit(s, here, chosen))
+
+    with eager(), visited(vit.model, vit.sites, visit):
         yield
 
 
-def _apply(vit: ViT, tokens: str, edit: Edit, block: int, chosen: Tensor, values: Tensor) -> Tensor:
-    if len(chosen) not in (1, len(values)):
-        raise InputError(f"the batch has {len(values)} images, but there are {len(chosen)} paths; expected as many")
-    chosen = chosen.to(values.device)
-    if tokens == "all":
-        return edit(block, values, chosen)
-    here, others = vit.split(values)
-    return vit.join(edit(block, here, chosen), others)
+def remove(
+    model: nn.Module | ViT, path: Path, *, units: str | None = None, tokens: str | None = None
+) -> AbstractContextManager[None]:
+    """The units at 0. See :func:`~neuronpath.evaluation.interventions.edited` for the arguments.
 
-
-def remove(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
-    """The neurons at 0. See :func:`~neuronpath.evaluation.interventions.edited` for the arguments."""
-    return enhance(model, neurons, 0.0, tokens=tokens)
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> with nph.remove(model, [(4, 163), ("head", 7, 2)]):  # a neuron of block 4 and a head of block 7
+        ...     logits = model(images[:4])
+    """
+    return enhance(model, path, 0.0, units=units, tokens=tokens)
 
 
 def enhance(
-    model: nn.Module, neurons: Neurons, factor: float = 2.0, *, tokens: str = "path"
+    model: nn.Module | ViT,
+    path: Path,
+    factor: float = 2.0,
+    *,
+    units: str | None = None,
+    tokens: str | None = None,
 ) -> AbstractContextManager[None]:
-    """The neurons multiplied by ``factor``. See :func:`~neuronpath.evaluation.interventions.edited` for the other arguments."""
-    return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values * factor, values), tokens)
+    """The units multiplied by ``factor``. See :func:`~neuronpath.evaluation.interventions.edited` for the other arguments."""
+
+    def multiplied(_site: int, channels: Tensor, chosen: Tensor) -> Tensor:
+        return torch.where(chosen, channels * factor, channels)
+
+    return edited(model, path, multiplied, units=units, tokens=tokens)
 
 
-def keep(model: nn.Module, neurons: Neurons, *, tokens: str = "path") -> AbstractContextManager[None]:
-    """All but the neurons at 0. See :func:`~neuronpath.evaluation.interventions.edited` for the arguments."""
-    return edited(model, neurons, lambda _, values, chosen: torch.where(chosen, values, 0.0), tokens)
+def keep(
+    model: nn.Module | ViT, path: Path, *, units: str | None = None, tokens: str | None = None
+) -> AbstractContextManager[None]:
+    """All but the units at 0: all other neurons for neurons, all other heads for heads, or both by ``units="both"``.
+
+    See :func:`~neuronpath.evaluation.interventions.edited` for the arguments.
+    """
+
+    def kept(_site: int, channels: Tensor, chosen: Tensor) -> Tensor:
+        return torch.where(chosen, channels, 0.0)
+
+    return edited(model, path, kept, units=units, tokens=tokens)
 
 
 def set_to(
-    model: nn.Module, neurons: Neurons, value: float | Sequence[Tensor], *, tokens: str = "path"
+    model: nn.Module | ViT,
+    path: Path,
+    value: float | Sequence[Tensor],
+    *,
+    units: str | None = None,
+    tokens: str | None = None,
 ) -> AbstractContextManager[None]:
-    """The neurons at ``value``: a number, or a tensor (M,) a block, such as :func:`mean_activations`.
+    """The units at ``value``: a number, or their channels (C,) a site, such as :func:`mean_activations` gives them.
 
-    See :func:`~neuronpath.evaluation.interventions.edited` for the other arguments.
+    A number is what a neuron's value becomes, and a head's norm. See :func:`~neuronpath.evaluation.interventions.edited` for the other
+    arguments.
     """
+    vit, masks = _chosen(model, path, units, tokens)
     if not isinstance(value, int | float):
-        widths = view(model).widths
-        shapes = [tuple(part.shape) for part in value]
-        if shapes != [(width,) for width in widths]:
+        shapes, expected = [tuple(part.shape) for part in value], [(site.reader.in_features,) for site in vit.sites]
+        if shapes != expected:
             raise InputError(
-                f"value holds tensors of shapes {shapes}; expected a number, or ({widths[0]},) a block for {len(widths)}"
+                f"value holds tensors of shapes {shapes}; expected a number, or channels a site: {expected}"
             )
 
-    def edit(block: int, values: Tensor, chosen: Tensor) -> Tensor:
-        return torch.where(chosen, value if isinstance(value, int | float) else value[block].to(values), values)
+    def edit(s: int, channels: Tensor, chosen: Tensor) -> Tensor:
+        if isinstance(value, int | float):
+            site = vit.sites[s]
+            new = site.write(torch.full_like(site.read(channels), value), channels)
+        else:
+            new = value[s].to(channels)
+        return torch.where(chosen, new, channels)
 
-    return edited(model, neurons, edit, tokens)
-
-
-def mean_activations(model: nn.Module, images: Tensor, *, token: str = "auto", batch_size: int = 64) -> list[Tensor]:
-    """Every neuron's mean over images and over the tokens named (see :func:`~neuronpath.view`), a block (M,).
-
-    ``token="every"`` takes every token, registers too.
-    """
-    every = token == "every"
-    vit = view(model, "auto" if every else token)
-    check_images(images)
-    sums = [torch.zeros(width, dtype=torch.float64) for width in vit.widths]
-    like = next(vit.model.parameters())
-
-    def add(block: int, values: Tensor) -> None:
-        here = values if every else vit.split(values)[0]
-        sums[block] += here.double().mean(1).sum(0).cpu()
-
-    with neurons_seen(vit, add):
-        for batch in images.split(batch_size):
-            run_model(vit.model, batch.to(like))
-    return [total.float() / len(images) for total in sums]
+    return _edited(vit, masks, edit)

@@ -1,71 +1,70 @@
-"""What neurons do on images: over the patches, on the tokens where they are read, and on which images they do most."""
+"""What units do on images: over the patches, on the tokens where they are read, and on which images they do most."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError
-from ..models.hooks import at_rest, inputs_seen
+from ..checks import InputError, check_count
+from ..models.hooks import at_rest
 from ..models.outputs import run_model
-from ..models.vit import ViT, view
-from ..paths.neuron_paths import NeuronPaths, check_made_for
+from ..models.sites import visited
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.neuron_paths import NeuronPaths, view_for
 from ..runs.clean import check_images
-from ..runs.influence import as_neurons, at_neurons
+from ..units import Unit, as_index, as_unit, at_units, kinds_named, place_of
 
-Pairs = Sequence[tuple[int, int]]  # neurons as (block, index)
 WORST_ASPECT = 1.5  # how far a grid of patches may be from the image's own aspect
 
 
 @contextmanager
-def neurons_seen(vit: ViT, see: Callable[[int, Tensor], object]) -> Iterator[None]:
-    """Call ``see(block, values)`` with every block's neurons (B, N, M) on all tokens whenever the model runs."""
-    with at_rest(vit.model), ExitStack() as stack:
-        for block, fc2 in enumerate(vit.neurons):
-            stack.enter_context(inputs_seen(fc2, partial(_first, see, block)))
+def channels_seen(vit: ViT, see: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Call ``see(site, channels)`` with every site's channels (B, N, C) on all tokens whenever the model runs."""
+    with at_rest(vit.model), visited(vit.model, vit.sites, see):
         yield
 
 
-def _first(see: Callable[[int, Tensor], object], block: int, args: tuple, _kwargs: dict) -> None:
-    see(block, args[0])
-
-
 def activation_maps(
-    model: nn.Module, images: Tensor, neurons: NeuronPaths | Tensor | Sequence, *, batch_size: int = 64
+    model: nn.Module | ViT,
+    images: Tensor,
+    path: NeuronPaths | Tensor | Sequence,
+    *,
+    units: str | None = None,
+    batch_size: int = 64,
 ) -> Tensor:
-    """Where neurons look: their activation on every patch of their image, (B, L, K, h, w), float32 on the CPU.
+    """Where units look: their activation on every patch of their image, (B, S, K, h, w), float32 on the CPU; of heads the norm.
 
-    It is shown on the patches also where a path reads its neurons on the class token.
+    It is shown on the patches also where a path reads its units on the class token.
 
     Args:
         model: a vision transformer of a known family.
         images: (B, C, H, W), transformed as the model wants it.
-        neurons: NeuronPaths, or neurons (L,), (L, K) or (B, L, K).
+        path: NeuronPaths, or units by site (S,), (S, K) or (B, S, K); S is the number of blocks, but for ``units="both"``.
+        units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         batch_size: images run at a time.
 
     Raises:
-        InputError: for neurons that the model lacks, or patches that form no grid of the image's aspect.
+        InputError: for units that the model lacks, or patches that form no grid of the image's aspect.
     """
-    vit = view(model)
+    vit = view_for(path, model) if isinstance(path, NeuronPaths) else view(model, None, units)
     check_images(images)
-    if isinstance(neurons, NeuronPaths):
-        check_made_for(neurons, vit)
-        neurons = neurons.neurons
-    index = as_neurons(neurons, len(images), vit.widths)
+    index = as_index(path.units if isinstance(path, NeuronPaths) else path, len(images), vit.places)
     like = next(vit.model.parameters())
     parts: list[Tensor] = []
     for batch, here in zip(images.split(batch_size), index.split(batch_size), strict=True):
-        values: list[Tensor] = []  # a block: (b, patches, K)
+        found: dict[int, Tensor] = {}  # a site: (b, patches, K)
 
-        def see(block: int, all_values: Tensor) -> None:
-            values.append(at_neurons(all_values[:, vit.num_prefix_tokens :], here[:, block].to(all_values.device)))
+        def see(site: int, channels: Tensor) -> None:
+            values = vit.sites[site].read(channels[:, vit.num_prefix_tokens :])
+            found[site] = at_units(values, here[:, site].to(values.device))
 
-        with neurons_seen(vit, see):
+        with channels_seen(vit, see):
             run_model(vit.model, batch.to(like))
-        grid = grid_of(values[0].shape[1], *images.shape[2:])
-        parts.append(torch.stack(values, 1).transpose(2, 3).unflatten(3, grid).float().cpu())
+        grid = grid_of(found[0].shape[1], *images.shape[2:])
+        values = torch.stack([found[site] for site in range(len(vit.sites))], 1)
+        parts.append(values.transpose(2, 3).unflatten(3, grid).float().cpu())
     return torch.cat(parts)
 
 
@@ -82,55 +81,57 @@ def grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
     return rows, patches // rows
 
 
-def activations_of(model: nn.Module, images: Tensor, neurons: Pairs, *, token: str = "auto") -> Tensor:
-    """The activations (B, P) of P neurons, each (block, index), on B images: means over the tokens named (see :func:`view`)."""
-    vit = view(model, token)
+def activations_of(
+    model: nn.Module | ViT, images: Tensor, units: Sequence[tuple], *, token: str | None = None
+) -> Tensor:
+    """The activations (B, P) of P units on B images: means over the tokens named (see :func:`view`); of heads the norm."""
     check_images(images)
-    check_pairs(neurons, vit)
-    blocks, index = torch.tensor(list(neurons)).T
-    found = torch.empty(len(images), len(index))
+    named = named_units(units)
+    vit = view(model, token, kinds_named(named))
+    at = torch.tensor([(place_of(unit, vit.places), unit.index) for unit in named])
+    found = torch.empty(len(images), len(named))
 
-    def see(block: int, values: Tensor) -> None:
-        wanted = blocks == block
-        found[:, wanted] = vit.split(values)[0][..., index[wanted].to(values.device)].float().mean(1).cpu()
+    def see(site: int, channels: Tensor) -> None:
+        wanted = at[:, 0] == site
+        values = vit.sites[site].read(vit.split(channels)[0])
+        found[:, wanted] = values[..., at[wanted, 1].to(values.device)].float().mean(1).cpu()
 
-    with neurons_seen(vit, see):
+    with channels_seen(vit, see):
         run_model(vit.model, images.to(next(vit.model.parameters())))
     return found
 
 
 def most_active(
-    model: nn.Module,
+    model: nn.Module | ViT,
     images: Tensor | Iterable,
-    neurons: Pairs,
+    units: Sequence[tuple],
     n: int = 6,
     *,
-    token: str = "auto",
+    token: str | None = None,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-    """The ``n`` images on which each of P neurons is most active, the most active first.
+    """The ``n`` images on which each of P units is most active, the most active first.
 
     Args:
         model: a vision transformer of a known family.
         images: (N, C, H, W), or batches of them such as a DataLoader gives (of tuples the first is taken); only the best are kept.
-        neurons: P pairs (block, index).
-        n: images a neuron; fewer where there are fewer.
+        units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`.
+        n: images a unit; fewer where there are fewer.
         token: the tokens whose mean is taken (see :func:`~neuronpath.view`).
         batch_size: images run at a time, where ``images`` is a tensor.
 
     Returns:
         Activations (P, n), the images' numbers (P, n), and {number: image (C, H, W)}.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InputError(f"n is {n!r}; expected a whole number of at least 1")
-    best, numbers = torch.empty(len(neurons), 0), torch.empty(len(neurons), 0, dtype=torch.int64)
+    check_count("n", n)
+    best, numbers = torch.empty(len(units), 0), torch.empty(len(units), 0, dtype=torch.int64)
     kept: dict[int, Tensor] = {}
     seen = 0
     for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
         batch = batch if isinstance(batch, Tensor) else batch[0]
         here = torch.arange(seen, seen + len(batch))
-        best = torch.cat([best, activations_of(model, batch, neurons, token=token).T], 1)
-        numbers = torch.cat([numbers, here.expand(len(neurons), -1)], 1)
+        best = torch.cat([best, activations_of(model, batch, units, token=token).T], 1)
+        numbers = torch.cat([numbers, here.expand(len(units), -1)], 1)
         best, order = best.topk(min(n, best.shape[1]))
         numbers = numbers.gather(1, order)
         kept |= dict(zip(here.tolist(), batch, strict=True))
@@ -141,11 +142,35 @@ def most_active(
     return best, numbers, kept
 
 
-def check_pairs(neurons: Pairs, vit: ViT) -> None:
-    if not len(neurons) or any(len(pair) != 2 for pair in neurons):
-        raise InputError(f"neurons is {neurons!r}; expected at least one pair (block, neuron)")
-    for block, neuron in neurons:
-        if not 0 <= block < len(vit.widths):
-            raise InputError(f"block {block} is out of range; expected 0 to {len(vit.widths) - 1}")
-        if not 0 <= neuron < vit.widths[block]:
-            raise InputError(f"neuron {neuron} of block {block} is out of range; expected 0 to {vit.widths[block] - 1}")
+def named_units(units: Sequence[tuple]) -> list[Unit]:
+    """Units as callers name them, one or more."""
+    if isinstance(units, Tensor) or not len(units):
+        raise InputError(f"units is {units!r}; expected at least one (block, neuron) or ('head', block, index)")
+    return [as_unit(unit) for unit in units]
+
+
+def mean_activations(
+    model: nn.Module | ViT,
+    images: Tensor,
+    *,
+    units: str | None = None,
+    token: str | None = None,
+    batch_size: int = 64,
+) -> list[Tensor]:
+    """The mean over images, and over the tokens named (see :func:`~neuronpath.view`), of every channel that a unit is made of.
+
+    A site (C,), float32 on the CPU: of neurons (M,), a value each; of heads their channels, ``head_dim`` each, side by side. Where
+    ``units`` is "both", each block's heads come before its neurons.
+    """
+    vit = view(model, token, units)
+    check_images(images)
+    sums = [torch.zeros(site.reader.in_features, dtype=torch.float64) for site in vit.sites]
+    like = next(vit.model.parameters())
+
+    def add(site: int, channels: Tensor) -> None:
+        sums[site] += vit.split(channels)[0].double().mean(1).sum(0).cpu()
+
+    with channels_seen(vit, add):
+        for batch in images.split(batch_size):
+            run_model(vit.model, batch.to(like))
+    return [total.float() / len(images) for total in sums]

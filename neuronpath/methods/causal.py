@@ -1,13 +1,13 @@
 """Live gates: the path whose removal the output would feel most, to first order, from one forward and one backward.
 
-Multiply every neuron on the pooled tokens by a gate c that stays in the ordinary run. The derivative of F to c at c = 1 is the
-neuron's value times F's gradient to it with nothing held: what its removal takes from F, later blocks' answers included, to
-first order. The largest of every block make the path; what its removal really takes is then measured by removing it.
+Multiply every unit on the pooled tokens by a gate c that stays in the ordinary run. The derivative of F to c at c = 1 is the
+unit's value times F's gradient to it with nothing held: what its removal takes from F, later blocks' answers included, to
+first order. The largest of every site make the path; what its removal really takes is then measured by removing it.
 
 Gates at c = 1 are those of Molchanov et al., "Importance Estimation for Neural Network Pruning" (CVPR 2019), section 3.1.
 
 ``effort="thorough"`` goes on: it averages the derivatives while the present path's gates go from 1 to 0, which for the path's own
-neurons sums to what their removal takes and tells of every other what it would add; the largest make a new path, kept for the images
+units sums to what their removal takes and tells of every other what it would add; the largest make a new path, kept for the images
 where its removal really takes more.
 """
 
@@ -26,14 +26,14 @@ NODES = 2  # of Gauss-Legendre, on the way from the clean run to the path's remo
 
 @register_method("causal", live=True)
 def locate_causal(run: CleanRun, search: Search) -> Found:
-    """The largest gates of every block; refined for a thorough search."""
+    """The largest gates of every site; refined for a thorough search."""
     gates = [(values * gradient).sum(1) for values, gradient in zip(run.hidden, run.live_gradients, strict=True)]
     path = largest(gates, search.top_k)
     if search.effort != "thorough":
         return Found(path)
     removal = run.value - edited_output(run, path, 0.0)
-    sweeps = torch.ones_like(run.images)
-    active = torch.ones_like(run.images, dtype=torch.bool)  # a path that has just got better may get better still
+    sweeps = torch.ones_like(run.rows)
+    active = torch.ones_like(run.rows, dtype=torch.bool)  # a path that has just got better may get better still
     for _ in range(SWEEPS):
         new = torch.where(active[:, None, None], largest(mean_gates(run, path), search.top_k), path)
         taken = run.value - edited_output(run, new, 0.0)
@@ -47,20 +47,20 @@ def locate_causal(run: CleanRun, search: Search) -> Found:
 
 
 def largest(gates: list[Tensor], top_k: int) -> Tensor:
-    """The neurons (B, L, K) with the largest gates, a block (B, M)."""
+    """The units (B, S, K) with the largest gates, a site (B, U)."""
     return torch.stack([gate.topk(top_k).indices for gate in gates], 1)
 
 
 def mean_gates(run: CleanRun, path: Tensor) -> list[Tensor]:
-    """F's derivative to every neuron's gate, a block (B, M), averaged while the gates of ``path`` (B, L, K) go from 1 to 0."""
-    grid = Grid.of(run.images, *nodes_and_weights("gausslegendre", NODES))
+    """F's derivative to every unit's gate, a site (B, U), averaged while the gates of ``path`` (B, S, K) go from 1 to 0."""
+    grid = Grid.of(run.rows, *nodes_and_weights("gausslegendre", NODES))
     means = [torch.zeros_like(values[:, 0], dtype=widest(values)) for values in run.hidden]
 
     def work(piece: slice) -> None:
         rows, alpha, weight = grid.image[piece], grid.alpha[piece], grid.weight[piece]
         gates = []
-        for block, mean in enumerate(means):
-            index = path[rows, block]
+        for site, mean in enumerate(means):
+            index = path[rows, site]
             gate = torch.ones(len(rows), mean.shape[1], dtype=run.middle.dtype, device=mean.device)
             gates.append(gate.scatter(1, index, alpha[:, None].to(gate).expand_as(index)).requires_grad_())
         with torch.enable_grad():

@@ -1,6 +1,7 @@
-"""Layer conductance, by captum: the flow of integrated gradients from a black image to the image, through each neuron.
+"""Layer conductance, by captum: the flow of integrated gradients from a black image to the image, through each unit.
 
-Dhamdhere et al., "How Important Is a Neuron?" (ICLR 2019), as captum's ``LayerConductance`` computes it on the down-projection's input.
+Dhamdhere et al., "How Important Is a Neuron?" (ICLR 2019), as captum's ``LayerConductance`` computes it on the down-projection's
+input, and for heads on the output projection's, summed over a head's channels.
 """
 
 import torch
@@ -18,34 +19,34 @@ NODES = 10
 
 @register_method("conductance")
 def locate_conductance(run: CleanRun, search: Search) -> Found:
-    """The largest conductances of every block, summed over tokens; the baseline is an image of zeros."""
+    """The largest conductances of every site, summed over tokens; the baseline is an image of zeros."""
     method, n_steps = search.quadrature.method, search.quadrature.n_steps or NODES
     if method == "gaussradau":
         raise InputError(
             "quadrature 'gaussradau' isn't one of captum's, which conductance is; expected 'gausslegendre', ..."
         )
-    rows = torch.empty(0, dtype=torch.long, device=run.images.device)
+    rows = torch.empty(0, dtype=torch.long, device=run.rows.device)
 
     def output(pixels: Tensor, images: Tensor) -> Tensor:
-        return run.measure(as_tensor(run.vit.model(pixels)), images)
+        return run.output_of(as_tensor(run.vit.model(pixels)), images)
 
     chosen = []
-    for fc2 in run.vit.neurons:
-        conductance = torch.empty(len(run.images), fc2.in_features, device=rows.device)
+    for site in run.vit.sites:
+        conductance = torch.empty(len(run.rows), site.width, device=rows.device)
 
         def work(piece: slice) -> None:
-            with torch.enable_grad(), eager():
-                found = LayerConductance(output, fc2).attribute(
+            with torch.enable_grad(), eager(), site.called():
+                found = LayerConductance(output, site.reader).attribute(
                     run.pixels[piece],
                     baselines=0,
-                    additional_forward_args=run.images[piece],
+                    additional_forward_args=run.rows[piece],
                     n_steps=n_steps,
                     method=method,
                     attribute_to_layer_input=True,
                     internal_batch_size=max(run.pieces.size, 2 * (piece.stop - piece.start)),  # captum's least
                 )
-            conductance[piece] = run.vit.split(found)[0].sum(1)
+            conductance[piece] = run.vit.split(found)[0].sum(1).unflatten(-1, (-1, site.size)).sum(-1)
 
-        run.pieces.each(len(run.images), work)
+        run.pieces.each(len(run.rows), work)
         chosen.append(conductance.topk(search.top_k).indices)
     return Found(torch.stack(chosen, 1))

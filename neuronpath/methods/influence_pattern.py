@@ -9,20 +9,20 @@ averaged over the straight line from a baseline to the input. What is computed h
 
 where nothing is held, and a derivative to v is that to a common change of the neuron on all its tokens. All of a block's K neurons
 count: derivatives are of the sum of the K neurons behind. The search is greedy as the paper's is, from the output to the input:
-the neurons of block l are those that give the largest mean product with those behind them.
+the neurons of block l are those that give the largest mean product with those behind them. Heads are passed like neurons, by their
+norms; with both, a path goes from each block's heads to its neurons.
 """
-
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
-from ..models.hooks import input_replaced
 from ..models.outputs import run_model
+from ..models.sites import visited
 from ..runs.clean import CleanRun
-from ..runs.influence import Grid, at_neurons
+from ..runs.influence import Grid
 from ..runs.pieces import Pieces
 from ..runs.quadrature import nodes_and_weights
+from ..units import at_units
 from .registry import Found, Search, register_method
 
 NODES = 8
@@ -32,34 +32,37 @@ NODES = 8
 def locate_pattern(run: CleanRun, search: Search) -> Found:
     """The greedy pattern: nodes forward passes, and as many backward passes, in pieces of one backward a block."""
     alphas, weights = nodes_and_weights(search.quadrature.method, search.quadrature.n_steps or NODES)
-    path = torch.empty(len(run.images), len(run.hidden), search.top_k, dtype=torch.long, device=run.images.device)
+    path = torch.empty(len(run.rows), len(run.hidden), search.top_k, dtype=torch.long, device=run.rows.device)
 
     @torch.enable_grad()
     def work(piece: slice) -> None:
-        grid = Grid.of(run.images[piece], alphas, weights)
+        grid = Grid.of(run.rows[piece], alphas, weights)
         rows = torch.arange(piece.stop - piece.start, device=grid.image.device).repeat_interleave(len(alphas))
-        neurons: list[Tensor] = []  # every block's (R, T, M), in the graph
+        found: dict[int, Tensor] = {}  # every site's values (R, T, U), in the graph
 
-        def keep(whole: Tensor) -> Tensor:
-            here, others = run.vit.split(whole)
-            neurons.append(here if here.requires_grad else here.detach().requires_grad_())
-            return run.vit.join(neurons[-1], others)
+        def keep(site: int, channels: Tensor) -> Tensor:
+            place = run.vit.sites[site]
 
-        with ExitStack() as stack:
-            for fc2 in run.vit.neurons:
-                stack.enter_context(input_replaced(fc2, keep))
+            def through(here: Tensor) -> Tensor:
+                here = here if here.requires_grad else here.detach().requires_grad_()
+                found[site] = place.read(here)
+                return place.write(found[site], here)
+
+            return run.vit.on_tokens(channels, through)
+
+        with visited(run.vit.model, run.vit.sites, keep):
             pixels = run.pixels[grid.image] * grid.alpha.view(-1, 1, 1, 1).to(run.pixels)
-            behind = run.measure(run_model(run.vit.model, pixels), grid.image)
+            behind = run.output_of(run_model(run.vit.model, pixels), grid.image)
         product = torch.ones_like(grid.alpha)  # of the derivatives so far, (R,)
-        for block in reversed(range(len(neurons))):
-            (gradient,) = torch.autograd.grad(behind.sum(), neurons[block], retain_graph=block > 0)
-            derivative = gradient.to(product).sum(1) * product[:, None]  # (R, M)
+        for site in reversed(range(len(found))):
+            (gradient,) = torch.autograd.grad(behind.sum(), found[site], retain_graph=site > 0)
+            derivative = gradient.to(product).sum(1) * product[:, None]  # (R, U)
             mean = derivative.new_zeros(piece.stop - piece.start, derivative.shape[1])
             mean.index_add_(0, rows, derivative * grid.weight[:, None])
             best = mean.topk(search.top_k).indices  # (b, K)
-            path[piece, block] = best
+            path[piece, site] = best
             product = derivative.gather(1, best[rows]).sum(1)
-            behind = at_neurons(neurons[block], best[rows]).sum((1, 2))
+            behind = at_units(found[site], best[rows]).sum((1, 2))
 
-    Pieces(max(1, run.pieces.size // len(alphas))).each(len(run.images), work)
+    Pieces(max(1, run.pieces.size // len(alphas))).each(len(run.rows), work)
     return Found(path)

@@ -1,12 +1,12 @@
-"""The path that maximises the joint attribution score (or the complete attribution), sought over all blocks at once.
+"""The path that maximises the joint attribution score (or the complete attribution), sought over all sites at once.
 
-The gradient of F to every neuron of every block is had from one forward and one backward. Given the mean gradients G along one
+The gradient of F to every unit of every site is had from one forward and one backward. Given the mean gradients G along one
 path, the objective of any other path is known to first order; so
 
     start:   the whole path that the clean run's gradients support best
     repeat:  G along the path                                      one forward, one backward a node
              the whole path that G supports best, judged by its own G; kept if it is really better,
-             else only its most promising blocks are changed, half as many each time
+             else only its most promising sites are changed, half as many each time
     until no change promises anything, or the effort is spent.
 
 The quadrature is Gauss-Radau by default: its last node is the clean run, whose gradients serve every path, so that a path's G costs
@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from ..runs.clean import CleanRun
-from ..runs.influence import Quadrature, at_neurons, mean_gradients, on_path
+from ..runs.influence import Quadrature, mean_gradients
+from ..units import at_units, on_path, units_named
+from .progressive import UNITS as PROGRESSIVE
 from .progressive import progress
-from .registry import Found, Search, best_neurons, register_method, worth
+from .registry import Found, Search, best_units, register_method, worth
 
 ANGLES = 48  # directions in which the hull of attainable sums is sought, a quadrant
 NEARLY = 1e-6  # a promise of less than this share of the score is rounding
@@ -36,26 +38,28 @@ def locate_joint(run: CleanRun, search: Search) -> Found:
     """The best of one start ("standard") or of several ("thorough"), each refined.
 
     The clean run's gradients are small where the output is saturated. Other starts therefore take gradients where it isn't: with
-    all neurons at 0, or those of one half of the blocks at half their values. The last one is the layer-progressive path.
+    all units at 0, or those of one half of the sites at half their values. For neurons the last one
+    is the layer-progressive path.
     """
     best = refine(run, search, best_whole_path(run.hidden, run.gradients, search))
     if search.effort == "thorough":
-        blocks = len(run.hidden)
-        half = blocks // 2
-        first, second = [0.5] * half + [1.0] * (blocks - half), [1.0] * half + [0.5] * (blocks - half)
-        for factors in ([0.0] * blocks, first, second):
+        sites = len(run.hidden)
+        half = sites // 2
+        first, second = [0.5] * half + [1.0] * (sites - half), [1.0] * half + [0.5] * (sites - half)
+        for factors in ([0.0] * sites, first, second):
             start = best_whole_path(run.hidden, run.gradients_at(factors), search)
             best = best.or_better(refine(run, search, start))
-        progressive = progress(run, search, MIDPOINT, anchor=True)
-        refined = refine(run, search, progressive)
-        best = best.or_better(refined)
-        if search.quadrature.n_steps is None:
-            settle(run, search, best, [progressive, refined.path])
+        if units_named(run.vit.places) in PROGRESSIVE:
+            progressive = progress(run, search, MIDPOINT, anchor=True)
+            refined = refine(run, search, progressive)
+            best = best.or_better(refined)
+            if search.quadrature.n_steps is None:
+                settle(run, search, best, [progressive, refined.path])
     return Found(best.path, best.sweeps, best.converged, on_path(best.gradients, best.path), search.quadrature.fewest)
 
 
 def settle(run: CleanRun, search: Search, best: "State", others: list[Tensor]) -> None:
-    """Put the best of these paths (B, L, K) in place of ``best``, judged with finer nodes: the search's own err on close calls."""
+    """Put the best of these paths (B, S, K) in place of ``best``, judged with finer nodes: the search's own err on close calls."""
     differ = sum((path != best.path).any(2).any(1) for path in others).nonzero()[:, 0]  # type: ignore[union-attr]
     if not len(differ):
         return
@@ -74,8 +78,8 @@ def settle(run: CleanRun, search: Search, best: "State", others: list[Tensor]) -
 class State:
     """Where the refinement of B images stands."""
 
-    path: Tensor  # (B, L, K)
-    gradients: list[Tensor]  # G along it, a block (B, T, M)
+    path: Tensor  # (B, S, K)
+    gradients: list[Tensor]  # G along it, a site (B, T, U)
     objective: Tensor  # (B,)
     sweeps: Tensor  # (B,)
     converged: Tensor  # (B,)
@@ -113,8 +117,8 @@ class State:
 
 
 def compute(run: CleanRun, search: Search, path: Tensor, images: Tensor) -> State:
-    """The state of ``path`` (b, L, K) for the b images named."""
-    everywhere = torch.zeros(len(run.images), *path.shape[1:], dtype=path.dtype, device=path.device)
+    """The state of ``path`` (b, S, K) for the b images named."""
+    everywhere = torch.zeros(len(run.rows), *path.shape[1:], dtype=path.dtype, device=path.device)
     everywhere[images] = path
     gradients = mean_gradients(run, everywhere, search.quadrature.method, search.quadrature.fewest, images)
     clean = [values[images] for values in run.hidden]
@@ -125,11 +129,11 @@ def compute(run: CleanRun, search: Search, path: Tensor, images: Tensor) -> Stat
 
 
 def refine(run: CleanRun, search: Search, path: Tensor) -> State:
-    """Better paths from ``path`` (B, L, K) on, until no change promises anything or the effort is spent."""
-    state = compute(run, search, path, run.images)
-    blocks = path.shape[1]
-    allowed = torch.full((len(path),), blocks, device=path.device)  # how many blocks may change at once
-    active = run.images
+    """Better paths from ``path`` (B, S, K) on, until no change promises anything or the effort is spent."""
+    state = compute(run, search, path, run.rows)
+    sites = path.shape[1]
+    allowed = torch.full((len(path),), sites, device=path.device)  # how many sites may change at once
+    active = run.rows
     for _ in range(SWEEPS[search.effort]):
         now = state.at(active)
         clean = [values[active] for values in run.hidden]
@@ -153,56 +157,56 @@ def refine(run: CleanRun, search: Search, path: Tensor) -> State:
 
 
 def propose(clean: list[Tensor], state: State, search: Search, allowed: Tensor) -> Tensor:
-    """The path (b, L, K) that the state's G promises most of, at most ``allowed`` (b,) blocks changed; else the same path."""
-    gradients, blocks = state.gradients, state.path.shape[1]
-    value = on_path(clean, state.path).to(gradients[0])  # (b, L, T, K)
+    """The path (b, S, K) that the state's G promises most of, at most ``allowed`` (b,) sites changed; else the same path."""
+    gradients, sites = state.gradients, state.path.shape[1]
+    value = on_path(clean, state.path).to(gradients[0])  # (b, S, T, K)
     slope = on_path(gradients, state.path)
     now = worth(value, slope, search.objective)
     enough = NEARLY * now.abs()
 
-    # what every block promises if it alone changes, and which blocks promise most
-    alone = [rechosen(clean, gradients, value, slope, block, search) for block in range(blocks)]
+    # what every site promises if it alone changes, and which sites promise most
+    alone = [rechosen(clean, gradients, value, slope, site, search) for site in range(sites)]
     promise = torch.stack([worth(v, s, search.objective) for _, v, s in alone], 1) - now[:, None]
     rank = promise.argsort(1, descending=True).argsort(1)
     may = (rank < allowed[:, None]) & (promise > enough[:, None])
 
     path, best = state.path.clone(), now
-    for block in range(blocks):
-        neurons, new_value, new_slope = rechosen(clean, gradients, value, slope, block, search)
+    for site in range(sites):
+        units, new_value, new_slope = rechosen(clean, gradients, value, slope, site, search)
         objective = worth(new_value, new_slope, search.objective)
-        better = may[:, block] & (objective > best)
-        path[:, block] = torch.where(better[:, None], neurons, path[:, block])
+        better = may[:, site] & (objective > best)
+        path[:, site] = torch.where(better[:, None], units, path[:, site])
         value = torch.where(better[:, None, None, None], new_value, value)
         slope = torch.where(better[:, None, None, None], new_slope, slope)
         best = torch.where(better, objective, best)
 
     whole = best_whole_path(clean, gradients, search)
     promised = worth(on_path(clean, whole), on_path(gradients, whole), search.objective)
-    jump = (allowed == blocks) & (promised > best + enough)
+    jump = (allowed == sites) & (promised > best + enough)
     return torch.where(jump[:, None, None], whole, path)
 
 
 def rechosen(
-    clean: list[Tensor], gradients: list[Tensor], value: Tensor, slope: Tensor, block: int, search: Search
+    clean: list[Tensor], gradients: list[Tensor], value: Tensor, slope: Tensor, site: int, search: Search
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One block's neurons (b, K) chosen anew, as best they join the others, and the path's values and gradients with them.
+    """One site's units (b, K) chosen anew, as best they join the others, and the path's values and gradients with them.
 
-    ``value`` and ``slope`` (b, L, T, K) are those of the path before.
+    ``value`` and ``slope`` (b, S, T, K) are those of the path before.
     """
-    other_value, other_slope = (on.sum((1, 3)) - on[:, block].sum(2) for on in (value, slope))
-    neurons = best_neurons(clean[block], gradients[block], other_value, other_slope, search.top_k, search.objective)
+    other_value, other_slope = (on.sum((1, 3)) - on[:, site].sum(2) for on in (value, slope))
+    units = best_units(clean[site], gradients[site], other_value, other_slope, search.top_k, search.objective)
     value, slope = value.clone(), slope.clone()
-    value[:, block] = at_neurons(clean[block], neurons)
-    slope[:, block] = at_neurons(gradients[block], neurons)
-    return neurons, value, slope
+    value[:, site] = at_units(clean[site], units)
+    slope[:, site] = at_units(gradients[site], units)
+    return units, value, slope
 
 
 def best_whole_path(clean: list[Tensor], gradients: list[Tensor], search: Search) -> Tensor:
-    """The path (b, L, K) that maximises the objective if the gradients, a block (b, T, M), were the same along every path.
+    """The path (b, S, K) that maximises the objective if the gradients, a site (b, T, U), were the same along every path.
 
-    For one pooled token the score is a product of two sums over blocks, of gradients and of values. Its maximum is on the hull of
-    attainable pairs of sums, where for some weighing of the two every block chooses by itself; all weighings are tried, for both
-    sums positive and for both negative. For several tokens, and for the complete attribution, every block chooses by itself the
+    For one pooled token the score is a product of two sums over sites, of gradients and of values. Its maximum is on the hull of
+    attainable pairs of sums, where for some weighing of the two every site chooses by itself; all weighings are tried, for both
+    sums positive and for both negative. For several tokens, and for the complete attribution, every site chooses by itself the
     largest product; :func:`propose` goes on from there.
     """
     if search.objective == "complete" or clean[0].shape[1] > 1:

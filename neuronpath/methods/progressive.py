@@ -25,9 +25,12 @@ from torch.overrides import TorchFunctionMode
 
 from ..models.outputs import widest
 from ..runs.clean import CleanRun, gradients_of
-from ..runs.influence import Grid, Quadrature, at_neurons, path_hidden, scaled
+from ..runs.influence import Grid, Quadrature, path_hidden
 from ..runs.quadrature import nodes_and_weights
-from .registry import Found, Search, best_neurons
+from ..units import at_units, scaled
+from .registry import Found, Search, best_units
+
+UNITS = ("neurons",)  # a head's values can't be scaled without running its block's attention
 
 
 def locate_progressive(run: CleanRun, search: Search) -> Found:
@@ -47,12 +50,12 @@ def progress(run: CleanRun, search: Search, quadrature: Quadrature, anchor: bool
     """The path (B, L, K) of every image."""
     load_forward_rules()
     nodes = nodes_and_weights(quadrature.method, quadrature.fewest)
-    grid = Grid.of(run.images, *nodes)
+    grid = Grid.of(run.rows, *nodes)
     images, alpha = grid.image, grid.alpha
     # (R, N, D): behind attention on the pooled tokens, behind the whole block on the others
     stream = run.vit.join(run.middle, run.others)[images]
     tangent = torch.zeros_like(stream)  # what a unit change of every path neuron does to it
-    path = torch.empty(len(run.images), 0, search.top_k, dtype=torch.long, device=images.device)
+    path = torch.empty(len(run.rows), 0, search.top_k, dtype=torch.long, device=images.device)
     path_value = torch.zeros_like(run.hidden[0][..., 0], dtype=widest(stream))  # W (B, T)
 
     for block, clean in enumerate(run.hidden):
@@ -73,9 +76,9 @@ def progress(run: CleanRun, search: Search, quadrature: Quadrature, anchor: bool
             stream[piece], tangent[piece] = here, along
 
         run.pieces.each(len(images), judge)
-        best = best_neurons(clean, candidate, path_value, path_gradient, search.top_k)
+        best = best_units(clean, candidate, path_value, path_gradient, search.top_k)
         path = torch.cat([path, best[:, None]], 1)
-        path_value += at_neurons(clean, best).sum(2)
+        path_value += at_units(clean, best).sum(2)
 
         def pass_on(piece: slice) -> None:
             rows = images[piece]
@@ -112,12 +115,12 @@ def path_gradients(
     rows, block = grid.image[piece], path.shape[1]
     held = [values.requires_grad_() for values in path_hidden(run, path, rows, grid.alpha[piece])]
     with torch.enable_grad():
-        x = run.enter(rows, held[0])
-        for earlier in range(1, block):
-            x = run.block(earlier, x, rows, held[earlier])
-        x = run.block(block, x, rows, hidden)
+        hold = dict(enumerate([*held, hidden]))
+        x = run.enter(rows, hold)
+        for later in range(1, block + 1):
+            x = run.block(later, x, rows, hold)
         found = torch.autograd.grad(x, held, to_block)
-    return sum(at_neurons(g, path[rows, b]).sum(2) for b, g in enumerate(found))  # type: ignore[return-value]
+    return sum(at_units(g, path[rows, b]).sum(2) for b, g in enumerate(found))  # type: ignore[return-value]
 
 
 def into_block(run: CleanRun, block: int, stream: Tensor, tangent: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Neurons drawn at random, the control that every method has to beat."""
+"""Units drawn at random, the control that every method has to beat."""
 
 import zlib
 
@@ -10,10 +10,10 @@ from .registry import Found, Search, register_method
 
 @register_method("random")
 def locate_random(run: CleanRun, search: Search) -> Found:
-    """Drawn by the seed and the image's own pixels, so that an image's neurons don't depend on the batch it comes in."""
+    """Drawn by the seed and the image's own pixels, so that an image's units don't depend on the batch it comes in."""
     drawn = []
     for image in run.pixels:
         pixels = image.float().cpu().contiguous().numpy().tobytes()
         draw = torch.Generator().manual_seed(zlib.crc32(pixels, search.seed))
         drawn.append(torch.stack([torch.randperm(width, generator=draw)[: search.top_k] for width in run.vit.widths]))
-    return Found(torch.stack(drawn).to(run.images.device))
+    return Found(torch.stack(drawn).to(run.rows.device))

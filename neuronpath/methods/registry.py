@@ -8,10 +8,12 @@ from torch import Tensor
 
 from ..checks import InputError
 from ..runs.clean import CleanRun
-from ..runs.influence import Quadrature, at_neurons
+from ..runs.influence import Quadrature
+from ..units import Place, at_units
 
 OBJECTIVES = ("joint", "complete")
 EFFORTS = ("standard", "thorough")
+UNITS = ("neurons", "heads", "both")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Search:
     """What a method is asked for."""
 
     quadrature: Quadrature = Quadrature()  # noqa: RUF009  (frozen)
-    top_k: int = 1  # neurons a block
+    top_k: int = 1  # units a site
     objective: str = "joint"  # maximise the joint attribution score, or the "complete" attribution
     effort: str = "standard"
     seed: int = 0  # of methods that draw
@@ -29,10 +31,10 @@ class Search:
 class Found:
     """What a method has located, for B images."""
 
-    neurons: Tensor  # (B, L, K)
+    units: Tensor  # (B, S, K)
     sweeps: Tensor | None = None  # (B,): how often the whole path was computed anew; None for methods that don't refine
     converged: Tensor | None = None  # (B,): whether the search ended because nothing raised the objective any more
-    gradients: Tensor | None = None  # (B, L, T, K): G on the path, where it is known
+    gradients: Tensor | None = None  # (B, S, T, K): G on the path, where it is known
     n_steps: int = 0  # the nodes that it is known with
 
 
@@ -46,16 +48,26 @@ class Method:
     locate: Locator
     quadrature: str  # its default rule
     live: bool = False  # whether it needs F's gradients in the ordinary run
+    units: tuple[str, ...] = UNITS  # what it finds paths of
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def register_method(name: str, quadrature: str = "gausslegendre", live: bool = False) -> Callable[[Locator], Locator]:
-    """Decorate a function that locates paths, to be found under this name."""
+def register_method(
+    name: str, quadrature: str = "gausslegendre", live: bool = False, units: tuple[str, ...] = UNITS
+) -> Callable[[Locator], Locator]:
+    """Decorate a function that locates paths, to be found under this name.
+
+    Args:
+        name: what ``find_path(method=...)`` takes.
+        quadrature: its default rule.
+        live: whether it reads ``run.live_gradients``.
+        units: what it finds paths of, of "neurons", "heads" and "both".
+    """
 
     def register(locate: Locator) -> Locator:
-        _METHODS[name] = Method(locate, quadrature, live)
+        _METHODS[name] = Method(locate, quadrature, live, units)
         return locate
 
     return register
@@ -72,13 +84,16 @@ def method_named(name: str) -> Method:
     return _METHODS[name]
 
 
-def check_top_k(top_k: int, widths: Sequence[int]) -> None:
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= min(widths):
-        raise InputError(f"top_k is {top_k!r}; expected a whole number from 1 to {min(widths)}, the neurons of a block")
+def check_top_k(top_k: int, places: Sequence[Place]) -> None:
+    fewest = min(places, key=lambda place: place.width)
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= fewest.width:
+        raise InputError(
+            f"top_k is {top_k!r}; expected a whole number from 1 to {fewest.width}, the {fewest.kind}s of a block"
+        )
 
 
 def worth(clean: Tensor, gradient: Tensor, objective: str) -> Tensor:
-    """The objective (B,) of a path with values and mean gradients (B, L, T, K).
+    """The objective (B,) of a path with values and mean gradients (B, S, T, K).
 
     "joint" is the joint attribution score, a product of sums; "complete" the complete attribution, a sum of products.
     """
@@ -87,16 +102,16 @@ def worth(clean: Tensor, gradient: Tensor, objective: str) -> Tensor:
     return (clean.sum((1, 3)) * gradient.sum((1, 3))).sum(1)
 
 
-def best_neurons(
+def best_units(
     clean: Tensor, gradient: Tensor, path_value: Tensor, path_gradient: Tensor, top_k: int, objective: str = "joint"
 ) -> Tensor:
-    """The neurons (B, K) of a block that join a path best.
+    """The units (B, K) of a site that join a path best.
 
     Args:
-        clean, gradient: (B, T, M) of the block's neurons.
-        path_value, path_gradient: (B, T), summed over the path in the other blocks.
+        clean, gradient: (B, T, U) of the site's units.
+        path_value, path_gradient: (B, T), summed over the path at the other sites.
 
-    For several neurons a block they are taken one after the other, each counting from then on.
+    For several units a site they are taken one after the other, each counting from then on.
     """
     if objective == "complete":
         return (clean * gradient).sum(1).topk(top_k).indices
@@ -105,9 +120,9 @@ def best_neurons(
     best: list[Tensor] = []
     for _ in range(top_k):
         score = ((value[..., None] + clean) * (slope[..., None] + gradient)).sum(1) + taken
-        neuron = score.argmax(1)[:, None]
-        best.append(neuron)
-        taken.scatter_(1, neuron, -torch.inf)
-        value += at_neurons(clean, neuron)[..., 0]
-        slope += at_neurons(gradient, neuron)[..., 0]
+        unit = score.argmax(1)[:, None]
+        best.append(unit)
+        taken.scatter_(1, unit, -torch.inf)
+        value += at_units(clean, unit)[..., 0]
+        slope += at_units(gradient, unit)[..., 0]
     return torch.cat(best, 1)

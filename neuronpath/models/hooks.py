@@ -1,11 +1,41 @@
 """Read and replace what enters and leaves a module while a model runs, only inside a ``with``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def in_turn(
+    model: nn.Module, modules: Sequence[nn.Module], see: Callable[[int, tuple, dict], Tensor | None]
+) -> Iterator[None]:
+    """Call ``see(i, args, kwargs)`` whenever the i-th of ``modules`` is called while ``model`` runs.
+
+    A tensor that it returns takes the place of the module's first positional input. A module that stands in the list several times
+    is called as often a run (a loop): its calls are told apart by their order.
+    """
+    turns: dict[nn.Module, list[int]] = {}
+    for i, module in enumerate(modules):
+        turns.setdefault(module, []).append(i)
+    calls = dict.fromkeys(turns, 0)
+
+    def begin(_model: nn.Module, _args: tuple) -> None:
+        calls.update(dict.fromkeys(turns, 0))
+
+    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        i = turns[module][calls[module] % len(turns[module])]
+        calls[module] += 1
+        new = see(i, args, kwargs)
+        return None if new is None else ((new, *args[1:]), kwargs)
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(begin).remove)
+        for module in turns:
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
 
 
 @contextmanager
@@ -33,9 +63,9 @@ def input_replaced(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> It
 
 
 @contextmanager
-def output_replaced(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Have ``module`` give ``replace(output)`` in place of its output."""
-    handle = module.register_forward_hook(lambda _module, _args, output: replace(output))
+def output_from(module: nn.Module, make: Callable[[tuple, Any], Any]) -> Iterator[None]:
+    """Have ``module`` give ``make(args, output)`` in place of its output."""
+    handle = module.register_forward_hook(lambda _module, args, output: make(args, output))
     try:
         yield
     finally:
@@ -73,3 +103,10 @@ def eager() -> AbstractContextManager:
     """Run compiled modules as they were written, for hooks don't reach into compiled code."""
     set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
     return set_stance("force_eager") if set_stance else nullcontext()
+
+
+def in_precision(model: nn.Module, precision: str | None) -> AbstractContextManager:
+    """bfloat16 where the model runs, if asked for."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)

@@ -13,9 +13,7 @@ from torch import nn
 
 from .. import demo
 from ..checks import InputError
-from .vit import view
-
-DEMO = "demo"
+from .view import view
 
 
 def load_model(
@@ -29,7 +27,7 @@ def load_model(
     Raises InputError, in one line, for a name that timm lacks, a model that is no ViT, weights that can't be had or don't fit.
     """
     place = find_device(device)
-    if name == DEMO:
+    if name == demo.NAME:
         if checkpoint is not None:
             raise InputError(f"--checkpoint {checkpoint} goes with a timm model; name it with --model")
         return demo.load()[0].to(place)

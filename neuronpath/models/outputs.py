@@ -55,7 +55,7 @@ def output_name(output: Output) -> str:
     return output if isinstance(output, str) else getattr(output, "__qualname__", type(output).__name__)
 
 
-def measure(answer: Tensor, target: Tensor | None, output: Output) -> Tensor:
+def output_of(answer: Tensor, target: Tensor | None, output: Output) -> Tensor:
     """F (R,) of a model's output, whose rows have the targets (R,)."""
     answer = answer.to(widest(answer))
     if callable(output):

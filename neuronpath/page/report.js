@@ -49,14 +49,14 @@
   };
 
   const describe = (section, point, way, image) => {
-    const { at, block, neuron, attribution, activation } = point.dataset;
+    const { at, key, unit, attribution, activation } = point.dataset;
     const detail = section.querySelector(".detail");
     detail.replaceChildren();
     const facts = element("p", null, detail);
-    element("strong", `block ${block}, neuron ${neuron}`, facts);
+    element("strong", unit, facts);
     facts.append(`: attribution ${attribution}, activation ${activation}, peak on the patches ${way.peaks[image][at]}. Most active on:`);
     const list = element("ul", null, detail, "likes");
-    way.likes[`${block}-${neuron}`].forEach((one) => like(list, one));
+    way.likes[key].forEach((one) => like(list, one));
   };
 
   const show = (section, point) => {

@@ -1,11 +1,10 @@
-"""NeuronPaths, the frozen result: which neurons carry each image's decision, and what they are worth."""
+"""NeuronPaths, the frozen result: which units carry each image's decision, and what they are worth."""
 
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,27 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError
 from ..files import write_whole
+from ..models.view import view
 from ..models.vit import ViT
-from .tables import html_table
+from ..units import Place, Unit
+from ..version import __version__
+from .settings import Settings
+from .tables import as_html, as_text, without_common_folder
 
-FORMAT, VERSION = "neuronpath.paths.neuron_paths", 1
+FORMAT, VERSION = "neuronpath.paths", 2
+ROWS = 20  # in a notebook, at most
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronPaths:
-    """One path for each of B images: K neurons in each of L blocks, from input to output. Tensors are on the CPU.
+    """One path for each of B images: K units at each of S sites, from input to output. Tensors are on the CPU.
+
+    With ``units="neurons"`` or ``"heads"`` the sites are the L blocks; with ``"both"`` each block's heads come before its neurons,
+    S = 2 L.
 
     Examples:
         >>> import neuronpath as nph
@@ -35,22 +42,22 @@ class NeuronPaths:
         (2, 8, 1)
     """
 
-    neurons: Tensor
-    """(B, L, K), int64: the neurons, by their index in the block's hidden layer (the input of ``mlp.fc2``)."""
+    units: Tensor
+    """(B, S, K), int64: the units, by their index at their site: of neurons in the block's hidden layer (the input of ``mlp.fc2``)."""
     activations: Tensor
-    """(B, L, K): their values in the clean run, averaged over the tokens on which they are read."""
+    """(B, S, K): their values in the clean run, averaged over the tokens on which they are read; of a head its norm."""
     attribution: Tensor
-    """(B, L, K): the complete attribution of every neuron, in units of the output; sums to ``output_change`` + ``delta``."""
+    """(B, S, K): the complete attribution of every unit, in units of the output; sums to ``output_change`` + ``delta``."""
     score: Tensor
     """(B,): the joint attribution score."""
     output_change: Tensor
-    """(B,): F(1) - F(0), what the output loses when the path's neurons go to 0 while all others are held."""
+    """(B,): F(1) - F(0), what the output loses when the path's units go to 0 while all others are held."""
     delta: Tensor
     """(B,): the quadrature's error."""
     n_steps: Tensor
     """(B,), int64: the nodes of the quadrature that these figures took."""
     removal: Tensor
-    """(B,): what the output loses when the path's neurons are really set to 0 and all else follows; measured."""
+    """(B,): what the output loses when the path's units are really set to 0 and all else follows; measured."""
     sweeps: Tensor
     """(B,), int64: how often the whole path was computed anew in the search; 0 for methods that don't refine."""
     converged: Tensor
@@ -65,8 +72,8 @@ class NeuronPaths:
     """(B,): and its probability; NaN for a model without classes."""
     names: tuple[str, ...]
     """B names, of files as a rule."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What made the paths: method, quadrature, output, tokens, the model's name and widths, versions."""
+    settings: Settings = Settings()  # noqa: RUF009  (frozen)
+    """What made the paths: method, quadrature, output, tokens, the model's name and sites, versions."""
     class_names: Mapping[int, str] = field(default_factory=dict)
     """Names of the classes that occur, where they are known."""
 
@@ -93,18 +100,71 @@ class NeuronPaths:
         return isinstance(other, NeuronPaths) and self._document() == other._document()
 
     def __repr__(self) -> str:
-        images, blocks, k = self.neurons.shape
-        method = self.settings.get("method", "?")
-        return f"NeuronPaths({images} images, {blocks} blocks, {k} neurons a block, method={method!r})"
+        blocks = len({place.block for place in self.places})
+        each = " and ".join(f"{self.units.shape[2]} {kind}s" for kind in dict.fromkeys(p.kind for p in self.places))
+        return f"NeuronPaths({len(self)} images, {blocks} blocks, {each} a block, method={self.settings.method!r})"
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: a row an image."""
-        return html_table(self)
+        left_out = f"and {len(self) - ROWS} more images" if len(self) > ROWS else ""
+        return as_html(self[:ROWS].columns(), repr(self), left_out)
 
     @property
-    def widths(self) -> list[int]:
-        """The number of neurons of every block, as far as it is known: at least those that occur."""
-        return list(self.settings.get("widths") or [int(block.max()) + 1 for block in self.neurons.unbind(1)])
+    def places(self) -> list[Place]:
+        """The S sites: block, kind, and how many units there are, as far as it is known (at least those that occur)."""
+        occur = enumerate(self.units.unbind(1))
+        return list(self.settings.sites) or [Place(block, "neuron", int(found.max()) + 1) for block, found in occur]
+
+    @property
+    def neurons(self) -> Tensor:
+        """(B, L, K): of ``units`` the neurons, block by block; L is 0 for paths of heads alone."""
+        return self._of_kind("neuron")
+
+    @property
+    def heads(self) -> Tensor:
+        """(B, L, K): of ``units`` the heads, block by block; L is 0 for paths of neurons alone."""
+        return self._of_kind("head")
+
+    def _of_kind(self, kind: str) -> Tensor:
+        return self.units[:, [site for site, place in enumerate(self.places) if place.kind == kind]]
+
+    def units_of(self, index: int) -> list[Unit]:
+        """The units of one image's path by their names, site by site."""
+        return [
+            Unit(p.block, i, p.kind)
+            for p, row in zip(self.places, self.units[index].tolist(), strict=True)
+            for i in row
+        ]
+
+    def columns(self) -> dict[str, list[str]]:
+        """What a person reads first: a small table's columns by their titles, a cell an image.
+
+        In "path" a block's neurons stand as numbers, its heads as h0, h1, ..., and several units of one block are joined by "+".
+        """
+        marks = ["h" if place.kind == "head" else "" for place in self.places]
+        blocks = [place.block for place in self.places]
+        paths = []
+        for path in self.units.tolist():
+            cells: dict[int, list[str]] = {block: [] for block in blocks}
+            for block, mark, row in zip(blocks, marks, path, strict=True):
+                cells[block] += [f"{mark}{unit}" for unit in row]
+            paths.append(" ".join("+".join(cell) for cell in cells.values()))
+        return {
+            "image": without_common_folder(self.names),
+            "predicted": [
+                f"{self.name_of(c)} {p:.3f}" if c >= 0 else ""
+                for c, p in zip(self.predicted.tolist(), self.predicted_probability.tolist(), strict=True)
+            ],
+            "target": [self.name_of(c) if c >= 0 else "" for c in self.target.tolist()],
+            "path": paths,
+            "score": [f"{score:.4g}" for score in self.score.tolist()],
+            "attribution": [f"{a:.4g}" for a in self.attribution.sum((1, 2)).tolist()],
+            "relative delta": [f"{d:.0e}" for d in self.relative_delta.tolist()],
+        }
+
+    def to_text(self) -> str:
+        """One line an image, under its titles."""
+        return as_text(self.columns())
 
     @property
     def relative_delta(self) -> Tensor:
@@ -121,17 +181,18 @@ class NeuronPaths:
         return replace(self, names=tuple(map(str, names)))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for every neuron of every path: image, block, rank (0 .. K - 1), neuron and what it is worth."""
-        images, blocks, k = self.neurons.shape
-        index = np.indices((images, blocks, k)).reshape(3, -1)
+        """One row for every unit of every path: image, block, kind ("neuron", "head"), rank (0 .. K - 1), unit and its worth."""
+        index = np.indices(tuple(self.units.shape)).reshape(3, -1)
+        blocks, kinds, _ = (np.array(column) for column in zip(*self.places, strict=True))
         per_image = {name: getattr(self, name).numpy()[index[0]] for name in _PER_IMAGE}
         return pd.DataFrame(
             {
                 "image": index[0],
                 "name": np.array(self.names, dtype=object)[index[0]],
-                "block": index[1],
+                "block": blocks[index[1]],
+                "kind": kinds[index[1]],
                 "rank": index[2],
-                "neuron": self.neurons.flatten().numpy(),
+                "unit": self.units.flatten().numpy(),
                 "activation": self.activations.flatten().numpy(),
                 "attribution": self.attribution.flatten().numpy(),
                 **per_image,
@@ -156,9 +217,9 @@ class NeuronPaths:
             ) from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise InputError(f"{path} holds no neuron paths; expected a file that NeuronPaths.save wrote")
-        if document.get("version") != VERSION:
+        if document.get("version") not in (1, VERSION):
             raise InputError(
-                f"{path} is of version {document.get('version')!r}; this neuronpath reads version {VERSION}"
+                f"{path} is of version {document.get('version')!r}; this neuronpath reads versions 1 and {VERSION}"
             )
         try:
             return cls._from_document(document)
@@ -172,7 +233,7 @@ class NeuronPaths:
         return {
             "format": FORMAT,
             "version": VERSION,
-            "settings": dict(self.settings),
+            "settings": self.settings.to_dict(),
             "class_names": {str(label): name for label, name in self.class_names.items()},
             "paths": [
                 {"name": name, **{column: values[i] for column, values in columns.items()}}
@@ -182,7 +243,12 @@ class NeuronPaths:
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "NeuronPaths":
-        paths = document["paths"]
+        paths, settings = document["paths"], document["settings"]
+        if document["version"] == 1:
+            paths = [{**path, "units": path["neurons"]} for path in paths]
+            settings = Settings.from_version_1(settings)
+        else:
+            settings = Settings.from_dict(settings)
         unknown = dict.fromkeys(_PROBABILITIES, math.nan)
         tensors = {
             name: torch.tensor(
@@ -191,27 +257,34 @@ class NeuronPaths:
             )
             for name in _TENSORS
         }
-        shape = tensors["neurons"].shape
-        if len(shape) != 3 or any(tensors[n].shape != shape for n in _PER_NEURON):
-            raise ValueError("neurons, activations and attribution differ in shape")
+        shape = tensors["units"].shape
+        if len(shape) != 3 or any(tensors[n].shape != shape for n in _PER_UNIT):
+            raise ValueError("units, activations and attribution differ in shape")
+        if settings.sites and len(settings.sites) != shape[1]:
+            raise ValueError(f"{shape[1]} sites of units where the settings name {len(settings.sites)}")
         if any(tensors[n].shape != shape[:1] for n in _PER_IMAGE):
             raise ValueError("a path lacks a number")
         return cls(
             **tensors,
             names=tuple(str(path["name"]) for path in paths),
-            settings=dict(document["settings"]),
+            settings=settings,
             class_names={int(label): str(name) for label, name in document["class_names"].items()},
         )
 
 
-def check_made_for(paths: NeuronPaths, vit: ViT) -> None:
-    """Refuse paths of a model with other weights' names or shapes."""
-    made, widths = paths.settings.get("fingerprint"), paths.settings.get("widths")
-    if (made or vit.fingerprint) != vit.fingerprint or (widths or vit.widths) != vit.widths:
-        raise InputError(
-            f"these paths were made for another model ({paths.settings.get('model', 'unknown')}, {len(widths or [])} blocks); "
-            f"{type(vit.model).__name__} has {len(vit.widths)} blocks of {vit.widths[0]} neurons, or weights of other shapes"
-        )
+def view_for(paths: NeuronPaths, model: nn.Module | ViT) -> ViT:
+    """The view that the paths were made with; refuses a model with other weights' names or shapes."""
+    vit = view(model)
+    settings = paths.settings
+    if (settings.fingerprint or vit.fingerprint) == vit.fingerprint:
+        vit = view(vit, settings.token, settings.units)
+        if not settings.sites or list(settings.sites) == vit.places:
+            return vit
+    blocks = {place.block for place in settings.sites}
+    raise InputError(
+        f"these paths were made for another model ({settings.model}, {len(blocks)} blocks); "
+        f"{type(vit.model).__name__} has {len(vit.blocks)} blocks of {vit.widths[0]} {vit.places[0].kind}s, or weights of other shapes"
+    )
 
 
 def check_as_many(paths: NeuronPaths, images: Tensor) -> None:
@@ -226,7 +299,7 @@ def check_any(paths: NeuronPaths) -> None:
 
 def versions() -> dict[str, str]:
     """Of what makes a result, for the record."""
-    return {"neuronpath": version("neuronpath"), "timm": timm.__version__, "torch": str(torch.__version__)}
+    return {"neuronpath": __version__, "timm": timm.__version__, "torch": str(torch.__version__)}
 
 
 def check_names(names: Sequence[str], n_images: int) -> None:
@@ -237,10 +310,10 @@ def check_names(names: Sequence[str], n_images: int) -> None:
 
 
 _TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
-_KINDS = dict.fromkeys(("neurons", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
+_KINDS = dict.fromkeys(("units", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
 _PROBABILITIES = ("probability", "predicted_probability")
-_PER_NEURON = ("neurons", "activations", "attribution")
-_PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_NEURON)
+_PER_UNIT = ("units", "activations", "attribution")
+_PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_UNIT)
 
 
 def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
@@ -251,14 +324,14 @@ def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
     for part in parts:
         if not isinstance(part, NeuronPaths):
             raise InputTypeError(f"concat got a {type(part).__name__}; expected NeuronPaths")
-        if part.neurons.shape[1:] != parts[0].neurons.shape[1:]:
+        if part.units.shape[1:] != parts[0].units.shape[1:]:
             raise InputError(
-                f"concat got paths of {tuple(parts[0].neurons.shape[1:])} and of {tuple(part.neurons.shape[1:])} "
-                "blocks and neurons a block; expected the same in all"
+                f"concat got paths of {tuple(parts[0].units.shape[1:])} and of {tuple(part.units.shape[1:])} "
+                "sites and units a site; expected the same in all"
             )
         if part.settings != parts[0].settings:
-            keys = sorted(set(part.settings) | set(parts[0].settings))
-            differ = [k for k in keys if part.settings.get(k) != parts[0].settings.get(k)]
+            names = sorted(f.name for f in fields(Settings))
+            differ = [name for name in names if getattr(part.settings, name) != getattr(parts[0].settings, name)]
             raise InputError(
                 f"concat got paths made in different ways ({', '.join(differ)}); expected the same settings in all"
             )

@@ -37,7 +37,7 @@ def plot_alpha(
     alpha, curve = along.alpha.numpy(), (along.slope if gradient else along.value)[0].numpy()
     figure, ax = axes_for(ax, (5.6, 3.6))
     ax.plot(alpha, curve, color=BLUE, linewidth=1.8, label=r"$dF / d\alpha$" if gradient else r"$F(\alpha)$")
-    rule, steps = path.settings.get("quadrature"), int(path.n_steps[0])
+    rule, steps = path.settings.quadrature, int(path.n_steps[0])
     if rule in QUADRATURES and steps:
         nodes = nodes_and_weights(rule, steps)[0]
         ax.plot(nodes, np.interp(nodes, alpha, curve), "s", color=VERMILLION, markersize=6, markeredgecolor="white",
@@ -59,6 +59,6 @@ def plot_alpha(
 
 def output_label(path: NeuronPaths) -> str:
     """What F is, in words, for a path of one image."""
-    kind, target = path.settings.get("output", "prob"), int(path.target[0])
+    kind, target = path.settings.output, int(path.target[0])
     words = {"prob": "probability", "logit": "logit", "sigmoid": "sigmoid"}.get(kind, str(kind))
     return words if target < 0 else f"{words} of class {plain(path.name_of(target))}"

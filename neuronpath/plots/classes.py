@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
 from ..checks import InputError, InputTypeError
+from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths
 from .parts import (
     BLUE,
@@ -27,40 +28,50 @@ from .parts import (
     label,
     plain,
 )
+from .path import short
 
 READABLE = 12  # classes up to which a heat map's values are written into it
 NAMED = 60  # and up to which every class is named
 
 
 def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
-    """How the chosen neurons of many images are spread over each block, as violins, and the path that they prefer.
+    """How the chosen units of many images are spread over each block, as violins, and the path that they prefer.
 
-    Dots are the neurons that were chosen; the preferred path takes the commonest of every block, with its share of the images.
-    Neurons have no order of their own: a violin's width says where choices gather, not that neighbours are alike.
+    Dots are the units that were chosen; the preferred path takes the commonest of every site, with its share of the images.
+    Units have no order of their own: a violin's width says where choices gather, not that neighbours are alike.
 
     Source: after the violin plots of "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025).
     """
     check_paths(paths)
-    blocks = paths.neurons.shape[1]
-    chosen = [paths.neurons[:, block].flatten().numpy() for block in range(blocks)]
-    figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4.4))
-    spread = [block for block in range(blocks) if np.ptp(chosen[block])]
+    layout = Layout(paths.places)
+    sites = range(len(layout.places))
+    units = [paths.units[:, site].flatten().numpy() for site in sites]
+    chosen = [np.asarray(layout.y(site, units[site]), dtype=float) for site in sites]
+    figure, ax = axes_for(ax, (block_width(len(sites)) + 0.6, 4.4))
+    spread = [site for site in sites if np.ptp(chosen[site])]
     if spread:
         violins: dict[str, Any] = ax.violinplot(
-            [chosen[b].astype(float) for b in spread], spread, widths=0.8, showextrema=False
+            [chosen[s] for s in spread],
+            [layout.x(s) for s in spread],
+            widths=0.4 if layout.both else 0.8,
+            showextrema=False,
         )
         for body in violins["bodies"]:
             body.set(facecolor=FAINT, edgecolor=LINE, alpha=1, linewidth=0.6, zorder=0)
     preferred = []
-    for block, here in enumerate(chosen):
-        found, counts = np.unique(here, return_counts=True)
-        preferred.append(found[counts.argmax()])
-        ax.scatter(np.full(len(found), block), found, 8, BLUE, linewidths=0, alpha=0.7, zorder=1)
-        label(ax, f"{preferred[-1]}\n{counts.max() / len(paths):.0%}", (block, preferred[-1]), 8)
-    ax.plot(range(blocks), preferred, "D-", color=VERMILLION, linewidth=1.5, markersize=6, markeredgecolor="white", zorder=3,
-            label="the preferred path, and the share of the images whose path holds its neuron")  # fmt: skip
-    block_axis(ax, blocks, paths.widths, 1.2)
-    ax.set_title(f"neurons of {len(paths)} images' paths", fontsize=10)
+    for site, here in enumerate(chosen):
+        found, first, counts = np.unique(here, return_index=True, return_counts=True)
+        best = counts.argmax()
+        preferred.append(found[best])
+        ax.scatter(np.full(len(found), layout.x(site)), found, 8, BLUE, linewidths=0, alpha=0.7, zorder=1)
+        name = short(layout.places[site].kind, units[site][first[best]])
+        label(ax, f"{name}\n{counts.max() / len(paths):.0%}", (layout.x(site), found[best]), 8)
+    kinds = " and ".join(f"{kind}s" for kind in reversed(layout.kinds))
+    ax.plot([layout.x(site) for site in sites], preferred, "D-", color=VERMILLION, linewidth=1.5, markersize=6,
+            markeredgecolor="white", zorder=3,
+            label="the preferred path, and the share of the images whose path holds the unit")  # fmt: skip
+    block_axis(ax, layout, 1.2)
+    ax.set_title(f"{kinds} of {len(paths)} images' paths", fontsize=10)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=SMALL)
     return figure
 

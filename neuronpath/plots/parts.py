@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError
 from ..data.pixels import short_name, to_pixels
+from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all
@@ -50,15 +50,24 @@ def tidy(ax: Axes) -> None:
     ax.tick_params(color=LINE, labelsize=TEXT - 0.5)
 
 
-def block_axis(ax: Axes, blocks: int, widths: Sequence[int], top: float = 1.12) -> None:
-    """Blocks from left to right, neurons from bottom to top."""
+def block_axis(ax: Axes, layout: Layout, top: float = 1.12) -> None:
+    """Blocks from left to right, units from bottom to top."""
     tidy(ax)
-    ax.set(xlabel="block", ylabel="neuron", xlim=(-0.6, blocks - 0.4), ylim=(-0.06 * max(widths), top * max(widths)))
-    ax.set_xticks(np.arange(blocks))
+    low, high = layout.blocks[0], layout.blocks[-1]
+    ax.set(
+        xlabel="block",
+        ylabel=layout.axis,
+        xlim=(low - 0.6, high + 0.6),
+        ylim=(-0.06 * layout.height, top * layout.height),
+    )
+    ax.set_xticks(layout.blocks)
+    if "head" in layout.kinds:
+        heights, names = zip(*layout.ticks(), strict=True)
+        ax.set_yticks(heights, names)
 
 
 def block_width(blocks: int) -> float:
-    """The inches that so many blocks want."""
+    """The inches that so many columns want."""
     return min(3.4 + 0.55 * blocks, 15.4)
 
 

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..checks import InputError
+from ..paths.layout import Layout, points_of
 from ..paths.neuron_paths import NeuronPaths
+from ..units import Unit
 from .parts import (
     BLUE,
     LINE,
@@ -29,19 +31,19 @@ from .parts import (
     show_image,
 )  # fmt: skip
 
-CROWDED = 0.08  # of a block's neurons: one this near below another has its label below itself
+MARKS = {"neuron": "os", "head": "^v"}  # of units that raise the output, and of those that lower it
 SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend of a bundle
 
 
 def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, ax: Axes | None = None) -> Figure:
-    """One image's path: blocks from left to right, neurons from bottom to top, the path as a line through them.
+    """One image's path: blocks from left to right, units from bottom to top, the path as a line through them.
 
-    A point's size is the size of the neuron's attribution, its colour and shape the sign. ``images`` (B, C, H, W) puts the input
-    beside it; with ``ax`` the path alone is drawn there.
+    A point's size is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
+    above the neurons. ``images`` (B, C, H, W) puts the input beside it; with ``ax`` the path alone is drawn there.
     """
     check_paths(paths, images, index)
     path = paths[index]
-    blocks = path.neurons.shape[1]
+    blocks = path.units.shape[1]
     own = ax is None
     if ax is None and images is not None:
         figure: Figure = Picture(figsize=(block_width(blocks) + 3.2, 4), layout="constrained")
@@ -65,10 +67,12 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     for each in paths.values():
         check_paths(each, images, index)
     chosen = [each[index] for each in paths.values()]
-    blocks = chosen[0].neurons.shape[1]
-    if any(path.neurons.shape[1] != blocks for path in chosen):
-        raise InputError("paths are of models with different numbers of blocks; expected the same in all")
-    common = set.intersection(*({(b, n) for b, row in enumerate(p.neurons[0].tolist()) for n in row} for p in chosen))
+    blocks = chosen[0].units.shape[1]
+    if any([place[:2] for place in path.places] != [place[:2] for place in chosen[0].places] for path in chosen):
+        raise InputError(
+            "paths are of models with different numbers of blocks, or of different units; expected the same in all"
+        )
+    common = set.intersection(*(set(path.units_of(0)) for path in chosen))
     beside = int(images is not None)
     wide = min(1.4 + 0.5 * blocks, 12.0)
     figure = Picture(figsize=(2.4 * beside + wide * len(chosen), 4.2), layout="constrained")
@@ -90,17 +94,18 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
 def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     """Many images' paths as a bundle: what more of them share is thicker and darker.
 
-    A point's area is the share of the images whose path holds the neuron, a line's width and darkness the share that goes from the
-    one neuron to the other (of several neurons a block, the first). The commonest neuron of every block is named.
+    A point's area is the share of the images whose path holds the unit, a line's width and darkness the share that goes from the
+    one unit to the next (of several units a site, the first). The commonest unit of every site is named.
     """
     check_paths(paths)
-    images, blocks, _ = paths.neurons.shape
-    neurons = paths.neurons.numpy()
-    figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4.4))
+    images, sites, _ = paths.units.shape
+    units, layout = paths.units.numpy(), Layout(paths.places)
+    figure, ax = axes_for(ax, (block_width(sites) + 0.6, 4.4))
     segments, shares = [], []
-    for block in range(blocks - 1):
-        pairs, counts = np.unique(neurons[:, block : block + 2, 0], axis=0, return_counts=True)
-        segments += [((block, a), (block + 1, b)) for a, b in pairs]
+    for site in range(sites - 1):
+        pairs, counts = np.unique(units[:, site : site + 2, 0], axis=0, return_counts=True)
+        ends = (site, site + 1)
+        segments += [[(layout.x(s), layout.y(s, unit)) for s, unit in zip(ends, pair, strict=True)] for pair in pairs]
         shares += (counts / images).tolist()
     order = np.argsort(shares)  # the thickest on top
     ax.add_collection(
@@ -111,12 +116,15 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
             zorder=1,
         )
     )
-    for block in range(blocks):
-        found, counts = np.unique(neurons[:, block], return_counts=True)
+    for site, (_, kind, _) in enumerate(layout.places):
+        found, counts = np.unique(units[:, site], return_counts=True)
         areas, commonest = _area(counts / images), counts.argmax()
-        ax.scatter(np.full(len(found), block), found, areas, BLUE, edgecolors="white", linewidths=0.6, zorder=2)
-        label(ax, str(found[commonest]), (block, found[commonest]), 5 + 0.5 * areas[commonest] ** 0.5)
-    block_axis(ax, blocks, paths.widths)
+        x, y = layout.x(site), np.asarray(layout.y(site, found))
+        ax.scatter(
+            np.full(len(found), x), y, areas, BLUE, marker=MARKS[kind][0], edgecolors="white", linewidths=0.6, zorder=2
+        )
+        label(ax, short(kind, found[commonest]), (x, y[commonest]), 5 + 0.5 * areas[commonest] ** 0.5)
+    block_axis(ax, layout)
     ax.set_title(f"{images} images' paths", fontsize=10)
     samples = [ax.scatter([], [], _area(share), BLUE, edgecolors="white", label=f"{share:.0%}") for share in SHARES]
     figure.legend(handles=samples, loc="outside lower right", ncols=4, frameon=False, fontsize=SMALL, title="share of the images",
@@ -128,35 +136,35 @@ def _area(share: Any) -> Any:
     return 8 + 220 * share
 
 
-def _draw(ax: Axes, path: NeuronPaths, bold: Set[tuple[int, int]] = frozenset()) -> None:
-    """The path of one image (B = 1), the neurons named in ``bold`` labelled so."""
-    blocks, k = path.neurons.shape[1:]
-    neurons, worth = path.neurons[0].numpy(), path.attribution[0].numpy()
-    largest = np.abs(worth).max() or 1.0
-    at = np.repeat(np.arange(blocks)[:, None], k, 1)
-    ax.plot(np.arange(blocks), neurons[:, 0], color=LINE, linewidth=1.5, zorder=1)
-    for here, marker, colour, name in (
-        (worth >= 0, "o", RAISES, "raises the output"),
-        (worth < 0, "s", LOWERS, "lowers it"),
-    ):
-        size = 25 + 275 * np.abs(worth[here]) / largest
-        ax.scatter(
-            at[here],
-            neurons[here],
-            size,
-            colour,
-            marker=marker,
-            edgecolors="white",
-            linewidths=0.8,
-            zorder=2,
-            label=name,
-        )
-    for block, row in enumerate(neurons):
-        for neuron in row:
-            crowded = any(0 < other - neuron < CROWDED * max(path.widths) for other in row)
-            weight = "bold" if (block, neuron) in bold else "normal"
-            label(ax, str(neuron), (block, neuron), -20 if crowded else 11, weight)
-    block_axis(ax, blocks, path.widths)
+def short(kind: str, index: int) -> str:
+    """A unit's label where its block is plain: a neuron's number, or h and a head's."""
+    return f"h{index}" if kind == "head" else str(index)
+
+
+def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
+    """The path of one image (B = 1), the units named in ``bold`` labelled so."""
+    layout, points = points_of(path)
+    first = points[:: path.units.shape[2]]  # of several units a site
+    ax.plot([p.x for p in first], [p.y for p in first], color=LINE, linewidth=1.0 if layout.both else 1.5, zorder=1)
+    for kind in layout.kinds:
+        for raises, marker, colour in zip((True, False), MARKS[kind], (RAISES, LOWERS), strict=True):
+            here = [p for p in points if p.unit.kind == kind and (p.attribution >= 0) == raises]
+            name = f"{kind} that " if layout.both else ""
+            ax.scatter(
+                [p.x for p in here],
+                [p.y for p in here],
+                [25 + 275 * p.share for p in here],
+                colour,
+                marker=marker,
+                edgecolors="white",
+                linewidths=0.8,
+                zorder=2,
+                label=name + ("raises the output" if raises else "lowers it"),
+            )
+    for p in points:
+        weight = "bold" if p.unit in bold else "normal"
+        label(ax, short(p.unit.kind, p.unit.index), (p.x, p.y), -20 if p.crowded else 11, weight)
+    block_axis(ax, layout)
 
 
 def _legend(figure: Figure, ax: Axes, own: bool) -> None:

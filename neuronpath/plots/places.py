@@ -1,4 +1,4 @@
-"""Neurons on images: where each one of a path looks, and the images on which neurons are most active."""
+"""Units on images: where each one of a path looks, and the images on which units are most active."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import InputError
 from ..data.pixels import short_name, shortened, to_pixels
-from ..features.activations import Pairs, activation_maps, most_active
-from ..models.vit import view
+from ..features.activations import activation_maps, most_active, named_units
+from ..models.view import view
 from ..paths.neuron_paths import NeuronPaths
+from ..units import Unit, kinds_named, place_of
 from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, plain, show_image
 
 PANELS = 7  # in a row, at most
@@ -21,7 +22,7 @@ STRONGEST = 0.85  # the opacity of the highest activation
 
 
 def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0) -> Figure:
-    """Where each neuron of an image's path looks: its activation on every patch, laid over the image, a panel a neuron.
+    """Where each unit of an image's path looks: its activation on every patch, laid over the image, a panel a unit; of heads the norm.
 
     Blue is above 0, vermillion below, the more opaque the further; each panel has its own scale, whose end is written below it.
     See :func:`~neuronpath.activation_maps` for the values.
@@ -29,7 +30,7 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     check_paths(paths, images, index)
     path, image = paths[index], images[index : index + 1] if index >= 0 else images[index:][:1]
     maps = activation_maps(model, image, path)[0].flatten(0, 1).numpy()
-    titles = [(block, int(n)) for block, row in enumerate(path.neurons[0]) for n in row]
+    titles = path.units_of(0)
     rows = -(-(len(titles) + 1) // PANELS)
     columns = -(-(len(titles) + 1) // rows)
     tall = image.shape[2] / image.shape[3]
@@ -38,9 +39,9 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     target = int(path.target[0])
     show_image(axes[0], image[0], short_name(path.names[0], 20), model)
     axes[0].set_xlabel(plain(shortened(f"class {path.name_of(target)}", 22)) if target >= 0 else "", fontsize=SMALL)
-    for ax, values, (block, neuron) in zip(axes[1:], maps, titles, strict=False):
+    for ax, values, unit in zip(axes[1:], maps, titles, strict=False):
         overlay(ax, image[0], values, model)
-        ax.set_title(f"block {block}, neuron {neuron}", fontsize=TEXT - 0.5)
+        ax.set_title(str(unit), fontsize=TEXT - 0.5)
         end = values.flat[np.abs(values).argmax()]
         ax.set_xlabel(f"peak {end:#.3g}", fontsize=SMALL)
     for ax in axes[1 + len(titles) :]:
@@ -49,25 +50,26 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
 
 
 def plot_gallery(
-    model: nn.Module, images: Tensor | Iterable, neurons: NeuronPaths | Pairs, n: int = 6, *, index: int = 0,
+    model: nn.Module, images: Tensor | Iterable, units: NeuronPaths | Sequence[tuple], n: int = 6, *, index: int = 0,
     names: Sequence[str] | None = None, maps: bool = False,
 ) -> Figure:  # fmt: skip
-    """The images on which neurons are most active, a row a neuron, the most active first, the activation below each.
+    """The images on which units are most active, a row a unit, the most active first, the activation below each.
 
     Args:
         model: a vision transformer of a known family.
         images: (N, C, H, W), or batches of them, such as a DataLoader gives; only the best are kept in memory.
-        neurons: pairs (block, neuron), or NeuronPaths: the neurons of the path ``index``.
-        n: images a neuron.
+        units: a list of (block, neuron), ("head", block, index) or :class:`~neuronpath.Unit`; or NeuronPaths: those of the path
+            ``index``.
+        n: images a unit.
         names: N names of the images; None numbers them.
-        maps: lay the neuron's activation on every patch over the images, as in :func:`plot_places`.
+        maps: lay the unit's activation on every patch over the images, as in :func:`plot_places`.
     """
-    token = "auto"
-    if isinstance(neurons, NeuronPaths):
-        check_paths(neurons, index=index)
-        token = neurons.settings.get("token", "auto")
-        neurons = [(block, int(n)) for block, row in enumerate(neurons.neurons[index]) for n in row]
-    best, numbers, pictures = most_active(model, images, neurons, n, token=token)
+    token = None
+    if isinstance(units, NeuronPaths):
+        check_paths(units, index=index)
+        token, units = units.settings.token, units.units_of(index)
+    named = named_units(units)
+    best, numbers, pictures = most_active(model, images, named, n, token=token)
     if names is not None and len(names) <= int(numbers.max()):
         raise InputError(
             f"names holds {len(names)} names, but there is an image {int(numbers.max())}; expected one each"
@@ -78,7 +80,7 @@ def plot_gallery(
     figure = Picture(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     shown = torch.stack([pictures[number] for number in numbers.flatten().tolist()])
-    laid = _maps_of(model, shown, [pair for pair in neurons for _ in range(columns)]) if maps else None
+    laid = _maps_of(model, shown, [unit for unit in named for _ in range(columns)]) if maps else None
     for at, ax in enumerate(axes.flat):
         if laid is None:
             show_image(ax, shown[at], "", model)
@@ -88,17 +90,18 @@ def plot_gallery(
         name = plain(short_name(names[number], 18)) if names is not None else f"no. {number}"
         value = f"{best.flatten()[at]:#.3g}"
         ax.set_xlabel(f"{name}\n{value}", fontsize=SMALL - 1)
-    for row, (block, neuron) in zip(axes, neurons, strict=True):
-        row[0].set_ylabel(f"block {block}\nneuron {neuron}", fontsize=SMALL + 0.5, rotation=0, ha="right", va="center")
+    for row, unit in zip(axes, named, strict=True):
+        row[0].set_ylabel(str(unit).replace(", ", "\n"), fontsize=SMALL + 0.5, rotation=0, ha="right", va="center")
     return figure
 
 
-def _maps_of(model: nn.Module, images: Tensor, neurons: Pairs) -> np.ndarray:
-    """One neuron's activation on the patches of each image, (B, h, w)."""
-    blocks, index = torch.tensor(list(neurons)).T
-    path = torch.zeros(len(images), len(view(model).blocks), 1, dtype=torch.int64)
-    path[torch.arange(len(images)), blocks, 0] = index
-    return activation_maps(model, images, path)[torch.arange(len(images)), blocks, 0].numpy()
+def _maps_of(model: nn.Module, images: Tensor, units: Sequence[Unit]) -> np.ndarray:
+    """One unit's activation on the patches of each image, (B, h, w)."""
+    vit = view(model, None, kinds_named(units))
+    rows, sites = torch.arange(len(images)), torch.tensor([place_of(unit, vit.places) for unit in units])
+    path = torch.zeros(len(images), len(vit.sites), 1, dtype=torch.int64)
+    path[rows, sites, 0] = torch.tensor([unit.index for unit in units])
+    return activation_maps(vit, images, path)[rows, sites, 0].numpy()
 
 
 def overlay(ax: Axes, image: Tensor, values: np.ndarray, model: nn.Module | None = None) -> None:

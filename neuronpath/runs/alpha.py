@@ -1,17 +1,18 @@
-"""The integrand: F and its slope along alpha, as the neurons of a path go from 0 to their clean values."""
+"""The integrand: F and its slope along alpha, as the units of a path go from 0 to their clean values."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError
+from ..checks import InputError, check_count
 from ..models.hooks import at_rest
 from ..models.outputs import OUTPUTS, Output, widest
-from ..models.vit import view
-from ..paths.neuron_paths import NeuronPaths, check_as_many, check_made_for
+from ..models.vit import ViT
+from ..paths.neuron_paths import NeuronPaths, check_as_many, view_for
+from ..units import on_path
 from .clean import check_images, clean_runs
-from .influence import on_path, path_hidden
+from .influence import path_hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Along:
 
 
 def along_path(
-    model: nn.Module, images: Tensor, paths: NeuronPaths, *, n_points: int = 51, output: Output | None = None
+    model: nn.Module | ViT, images: Tensor, paths: NeuronPaths, *, n_points: int = 51, output: Output | None = None
 ) -> Along:
     """F and its slope along the paths' quadrature, at ``n_points`` even steps of alpha.
 
@@ -43,13 +44,11 @@ def along_path(
 
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
     """
-    vit = view(model, paths.settings.get("token", "auto"))
     check_images(images)
-    check_made_for(paths, vit)
+    vit = view_for(paths, model)
     check_as_many(paths, images)
-    if isinstance(n_points, bool) or not isinstance(n_points, int) or n_points < 2:
-        raise InputError(f"n_points is {n_points!r}; expected a whole number of at least 2")
-    output = paths.settings.get("output", "prob") if output is None else output
+    check_count("n_points", n_points, 2)
+    output = paths.settings.output if output is None else output
     if isinstance(output, str) and output not in OUTPUTS:
         raise InputError(f"these paths explain {output}, a function of your own; expected it again as output=")
     target = None if (paths.target < 0).any() else paths.target
@@ -58,12 +57,12 @@ def along_path(
     start = 0
     with at_rest(vit.model):
         for run in clean_runs(vit, images, target, output):
-            rows = slice(start, start := start + len(run.images))
-            path = paths.neurons[rows].to(run.images.device)
+            rows = slice(start, start := start + len(run.rows))
+            path = paths.units[rows].to(run.rows.device)
             clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
             for at, alpha in enumerate(alphas.tolist()):
-                held = path_hidden(run, path, run.images, alpha)
-                values[rows, at] = run.replaced(run.images, held).float().cpu()
-                gradients = on_path(run.frozen_gradients(run.images, held), path)
+                held = path_hidden(run, path, run.rows, alpha)
+                values[rows, at] = run.replaced(run.rows, held).float().cpu()
+                gradients = on_path(run.frozen_gradients(run.rows, held), path)
                 slopes[rows, at] = (clean * gradients).sum((1, 2, 3)).float().cpu()
     return Along(alphas, values, slopes)

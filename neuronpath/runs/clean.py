@@ -1,11 +1,11 @@
 """The clean run of a batch, and the runs that start from what it leaves behind.
 
-In a *frozen run* the neurons on the pooled tokens are held at given values, block by block, while everything else follows; in a
-*live run* they follow too. Both begin behind block 0's attention, for all that comes before is as it was in the clean run; and in
-the last block they compute nothing for tokens that no one reads.
+In a *frozen run* the units on the pooled tokens are held at given values, site by site, while everything else follows; in a
+*live run* they follow too. Both begin at the first unit: with neurons alone behind block 0's attention, for all that comes before is as
+it was in the clean run. In the last block they compute nothing for tokens that no one reads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from ..checks import InputError, InputTypeError
-from ..models.hooks import input_replaced, inputs_seen
-from ..models.outputs import Output, as_target, check_output, check_range, measure, run_model, widest
-from ..models.vit import Extra, Hidden, ViT, check_model
+from ..models.hooks import in_turn
+from ..models.outputs import Output, as_target, check_output, check_range, output_of, run_model, widest
+from ..models.sites import visited
+from ..models.view import check_model
+from ..models.vit import Extra, Hidden, ViT
 from .pieces import Pieces, rows_at_once
 
 HALF_SCALE = 2.0**12  # keeps the gradients of a float16 model above float16's smallest number
@@ -26,7 +28,11 @@ HALF_SCALE = 2.0**12  # keeps the gradients of a float16 model above float16's s
 
 @dataclass(frozen=True, eq=False)
 class CleanRun:
-    """What one ordinary run over B images leaves behind: all that later runs need."""
+    """What one ordinary run over B images leaves behind: all that later runs need.
+
+    Later runs are of rows: R numbers of images, of which one may come several times. What they hold is given in the units' values, a
+    site a tensor (R, T, U) or a function of the live values.
+    """
 
     vit: ViT
     output: Output
@@ -35,87 +41,101 @@ class CleanRun:
     answer: Tensor  # (B, classes), or whatever else the model returns
     target: Tensor | None  # (B,)
     extras: list[Extra]  # what the model calls each block with, beside its input
-    hidden: list[Tensor]  # a block: (B, T, M), the neurons' values on the T tokens that they are read on
+    channels: list[Tensor]  # a site: (B, T, C), its channels on the T tokens that units are read on
+    hidden: list[Tensor]  # a site: (B, T, U), the units' values
+    entering: Tensor  # (B, N, D): block 0's input
     middle: Tensor  # (B, T, D): the residual stream behind block 0's attention, on those tokens
     others: Tensor  # (B, N - T, D): block 0's output on the other tokens
-    live_gradients: list[Tensor] = field(
-        default_factory=list
-    )  # a block: (B, T, M), F's gradients where nothing is held
+    live_gradients: list[Tensor] = field(default_factory=list)  # a site: (B, T, U), F's gradients where nothing is held
 
-    def measure(self, answer: Tensor, images: Tensor) -> Tensor:
-        """F (R,) of the model's output (R, ...) whose rows belong to ``images`` (R,)."""
-        return measure(answer, None if self.target is None else self.target[images], self.output)
+    def output_of(self, answer: Tensor, rows: Tensor) -> Tensor:
+        """F (R,) of the model's output (R, ...) of these rows."""
+        return output_of(answer, None if self.target is None else self.target[rows], self.output)
 
     @cached_property
-    def images(self) -> Tensor:
-        """The indices 0 .. B - 1."""
+    def rows(self) -> Tensor:
+        """Each image once: 0 .. B - 1."""
         return torch.arange(len(self.answer), device=self.answer.device)
 
     @cached_property
     def value(self) -> Tensor:
         """F (B,) of the clean run."""
-        return self.measure(self.answer, self.images)
+        return self.output_of(self.answer, self.rows)
 
-    def extra(self, block: int, images: Tensor) -> Extra:
-        """What the model calls the block with, for rows that belong to ``images`` (R,).
+    def extra(self, block: int, rows: Tensor) -> Extra:
+        """What the model calls the block with, for these rows.
 
         Of its tensors those with four dimensions and the batch's length have a row an image, as masks do; the others serve all.
         """
 
         def of_rows(value: Any) -> Any:
             if isinstance(value, Tensor) and value.ndim == 4 and len(value) == len(self.answer):
-                return value[images]
+                return value[rows]
             return tuple(map(of_rows, value)) if isinstance(value, tuple) else value
 
         extra = self.extras[block]
         return Extra(of_rows(extra.args), {name: of_rows(value) for name, value in extra.kwargs.items()})
 
-    def attend(self, block: int, x: Tensor, images: Tensor) -> Tensor:
+    def held(self, site: int, rows: Tensor, values: Hidden) -> Hidden:
+        """A site's values (R, T, U), or a function of them, as its channels (R, T, C), or a function of those."""
+        place = self.vit.sites[site]
+        if place.size == 1 or values is None:
+            return values
+        if isinstance(values, Tensor):
+            return place.write(values, self.channels[site][rows])
+        return lambda live: place.write(values(place.read(live)), live)
+
+    def attend(self, block: int, x: Tensor, rows: Tensor) -> Tensor:
         """A block's input (R, N, D) to the residual stream after its attention."""
-        return self.vit.attend(block, x, self.extra(block, images))
+        return self.vit.attend(block, x, self.extra(block, rows))
 
-    def block(self, block: int, x: Tensor, images: Tensor, hidden: Hidden = None) -> Tensor:
-        """One block (see :meth:`ViT.block`) on rows (R, N, D) that belong to ``images`` (R,)."""
-        return self.vit.block(block, x, self.extra(block, images), hidden)
+    def block(self, block: int, x: Tensor, rows: Tensor, hidden: Mapping[int, Hidden] | None = None) -> Tensor:
+        """One block (see :meth:`ViT.block`) on rows (R, N, D), the sites named in ``hidden`` held."""
+        held = (
+            {kind: self.held(s, rows, hidden[s]) for kind, s in self.vit.sites_of[block].items() if s in hidden}
+            if hidden
+            else None
+        )
+        return self.vit.block(block, x, self.extra(block, rows), held)
 
-    def enter(self, images: Tensor, hidden: Tensor | Callable[[Tensor], Tensor]) -> Tensor:
-        """Block 0's output (R, N, D) for the named images, its neurons replaced by ``hidden``."""
-        return self.vit.join(self.vit.mlp(0, self.middle[images], hidden), self.others[images])
+    def enter(self, rows: Tensor, hidden: Mapping[int, Hidden]) -> Tensor:
+        """Block 0's output (R, N, D), the sites named in ``hidden`` held."""
+        if "head" in self.vit.sites_of[0]:
+            return self.block(0, self.entering[rows], rows, hidden)
+        return self.vit.join(self.vit.mlp(0, self.middle[rows], hidden.get(0)), self.others[rows])
 
-    def finish(self, x: Tensor, block: int, images: Tensor) -> Tensor:
-        """F (R,) when blocks ``block`` and later run live from ``x`` (R, N, D)."""
+    def finish(self, x: Tensor, block: int, rows: Tensor, hidden: Mapping[int, Hidden] | None = None) -> Tensor:
+        """F (R,) when blocks ``block`` and later run from ``x`` (R, N, D), the sites named in ``hidden`` held."""
         for later in range(block, len(self.vit.blocks)):
-            x = self.block(later, x, images)
-        return self.measure(self.vit.readout(x), images)
+            x = self.block(later, x, rows, hidden)
+        return self.output_of(self.vit.readout(x), rows)
 
-    def replaced(self, images: Tensor, hidden: Sequence[Tensor | Callable[[Tensor], Tensor]]) -> Tensor:
-        """F (R,) of a run whose neurons on the pooled tokens are replaced, a block by a (R, T, M) or by a function."""
-        x = self.enter(images, hidden[0])
-        for block in range(1, len(hidden)):
-            x = self.block(block, x, images, hidden[block])
-        return self.measure(self.vit.readout(x), images)
+    def replaced(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
+        """F (R,) of a run whose units are replaced, a site by a tensor (R, T, U) or by a function of the live values."""
+        held = dict(enumerate(hidden))
+        return self.finish(self.enter(rows, held), 1, rows, held)
 
-    def frozen_gradients(self, images: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
-        """F's gradient to every neuron of a frozen run, a block (R, T, M): one forward, one backward."""
+    def frozen_gradients(self, rows: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
+        """F's gradient to every unit of a frozen run, a site (R, T, U): one forward, one backward."""
         held = [values.detach().requires_grad_() for values in hidden]
         with torch.enable_grad():
-            return gradients_of(self.replaced(images, held), held)
+            return gradients_of(self.replaced(rows, held), held)
 
     @cached_property
     def gradients(self) -> list[Tensor]:
-        """F's gradient to every neuron in the frozen run at alpha = 1, a block (B, T, M): the same for every path."""
+        """F's gradient to every unit in the frozen run at alpha = 1, a site (B, T, U): the same for every path."""
         return self.gradients_at([1.0] * len(self.hidden))
 
     def gradients_at(self, factors: Sequence[float]) -> list[Tensor]:
-        """F's gradients in the frozen run whose every neuron is scaled, by one factor a block."""
+        """F's gradients in the frozen run whose every unit is scaled, by one factor a site."""
         found = [torch.empty_like(values, dtype=widest(values)) for values in self.hidden]
 
         def work(piece: slice) -> None:
             held = [values[piece] * factor for values, factor in zip(self.hidden, factors, strict=True)]
-            for block, gradient in enumerate(self.frozen_gradients(self.images[piece], held)):
-                found[block][piece] = gradient
+            for site, gradient in enumerate(self.frozen_gradients(self.rows[piece], held)):
+                found[site][piece] = gradient
 
-        self.pieces.each(len(self.images), work)
+        self.pieces.each(len(self.rows), work)
         return found
 
 
@@ -139,55 +159,52 @@ def clean_run(
     """
     inputs: list[Tensor] = []  # of blocks 0 and 1
     extras: list[Extra] = []
-    whole: list[Tensor] = []  # every block's neurons on all tokens, in the graph if there is one
+    whole: dict[int, Tensor] = {}  # every site's channels on all tokens, in the graph if there is one
 
-    def enters(args: tuple, kwargs: dict) -> None:
+    def enters(_block: int, args: tuple, kwargs: dict) -> None:
         extras.append(Extra(args[1:], kwargs))
         if len(inputs) < 2:
             inputs.append(args[0].detach())
 
-    def keep(neurons: Tensor) -> Tensor:
-        whole.append(neurons if neurons.requires_grad or not live else neurons.detach().requires_grad_())
-        return whole[-1]
+    def keep(site: int, channels: Tensor) -> Tensor:
+        whole[site] = channels if channels.requires_grad or not live else channels.detach().requires_grad_()
+        return whole[site]
 
     with ExitStack() as stack:
-        for block in vit.blocks:
-            stack.enter_context(inputs_seen(block, enters))
-        for fc2 in vit.neurons:
-            stack.enter_context(input_replaced(fc2, keep))
+        stack.enter_context(in_turn(vit.model, vit.blocks, enters))
+        stack.enter_context(visited(vit.model, vit.sites, keep))
         stack.enter_context(torch.set_grad_enabled(live))
         answer = run_model(vit.model, images)
-        if len(whole) != len(vit.blocks) or len(extras) != len(vit.blocks):
-            ran = min(len(whole), len(extras))
+        ran = min(len(extras), len({vit.places[site].block for site in whole}))
+        if ran < len(vit.blocks):
             raise InputTypeError(
                 f"{type(vit.model).__name__} ran {ran} of its {len(vit.blocks)} blocks; expected each of them once"
             )
-        hidden = [vit.split(neurons.detach())[0].clone() for neurons in whole]
+        sites = [(site, whole[s]) for s, site in enumerate(vit.sites)]
+        channels = [vit.split(values.detach())[0].clone() for _, values in sites]
+        hidden = [site.read(values) for (site, _), values in zip(sites, channels, strict=True)]
         check_finite(vit, hidden, answer.detach())
         if target is None and vit.has_head and answer.ndim == 2:
             target = answer.argmax(-1)
         if target is not None and isinstance(output, str) and answer.ndim == 2:
             check_range(target, answer.shape[-1])
-        found = gradients_of(measure(answer, target, output), whole) if live else []
+        slopes: list[Tensor] = []
+        if live:
+            found = gradients_of(output_of(answer, target, output), [values for _, values in sites])
+            parts = [vit.split(gradient)[0] for gradient in found]
+            slopes = [
+                site.slope(part.to(widest(part)), values)
+                for (site, _), part, values in zip(sites, parts, channels, strict=True)
+            ]
     middle, others = vit.split(vit.attend(0, inputs[0], extras[0]))
     if len(vit.blocks) > 1:
         others = vit.split(inputs[1])[1]
     elif vit.head_reads_others:
         others = vit.mlp(0, others)
-    live_gradients = [vit.split(gradient)[0].to(widest(gradient)) for gradient in found]
     return CleanRun(
-        vit,
-        output,
-        pieces,
-        images,
-        answer.detach(),
-        target,
-        extras,
-        hidden,
-        middle.clone(),
-        others.clone(),
-        live_gradients,
-    )
+        vit, output, pieces, images, answer.detach(), target, extras, channels, hidden, inputs[0], middle.clone(), others.clone(),
+        slopes,
+    )  # fmt: skip
 
 
 def clean_runs(
@@ -221,10 +238,12 @@ def clean_runs(
 
 def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor) -> None:
     """Refuse NaN and infinity, naming the weight they came from, else the block."""
-    for index, values in enumerate(hidden):
+    for place, values in zip(vit.places, hidden, strict=True):
         if not torch.isfinite(values).all():
             check_model(vit.model)
-            raise InputError(f"the neurons of block {index} hold NaN or infinity; expected finite activations")
+            raise InputError(
+                f"the {place.kind}s of block {place.block} hold NaN or infinity; expected finite activations"
+            )
     if not torch.isfinite(answer).all():
         check_model(vit.model)
         raise InputError("the model's output holds NaN or infinity; expected finite numbers")
@@ -232,7 +251,7 @@ def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor) -> None:
 
 def check_view(run: CleanRun) -> None:
     """Refuse a model whose frozen run at alpha = 1 isn't its clean run: its blocks compute more than its family's do."""
-    first = run.images[:1]
+    first = run.rows[:1]
     frozen = run.replaced(first, [values[first] for values in run.hidden])
     clean = run.value[:1]
     tolerance = 1e-4 if run.middle.dtype in (torch.float32, torch.float64) else 0.05

@@ -1,13 +1,15 @@
 """The joint-influence estimator: score, complete attribution, delta, and every candidate's gradient.
 
-Definitions (after "Discovering Influential Neuron Path in Vision Transformers", ICLR 2025, section 3). In the clean run neuron i of
-block l has the value w[l, t, i] on pooled token t. In the frozen run at alpha those values are held as they were, but for a path's
-own neurons, which are held at alpha * w. F is the target's probability or logit, g its gradient to a neuron's value in that run, and
+Definitions (after "Discovering Influential Neuron Path in Vision Transformers", ICLR 2025, section 3). In the clean run unit i of
+site s has the value w[s, t, i] on pooled token t. In the frozen run at alpha those values are held as they were, but for a path's
+own units, which are held at alpha * w. F is the target's probability or logit, g its gradient to a unit's value in that run, and
 G the mean of g over alpha in [0, 1], by quadrature. Then
 
-- joint attribution score = sum_t (sum_l w[l, t, p_l]) * (sum_l G[l, t, p_l])
-- attribution of block l  = sum_t w[l, t, p_l] * G[l, t, p_l]
-- delta                   = sum_l attribution - (F(1) - F(0)), the error of the quadrature
+- joint attribution score = sum_t (sum_s w[s, t, p_s]) * (sum_s G[s, t, p_s])
+- attribution at site s   = sum_t w[s, t, p_s] * G[s, t, p_s]
+- delta                   = sum_s attribution - (F(1) - F(0)), the error of the quadrature
+
+With neurons alone there is one site a block, S = L. A head's value is the norm of its channels, and scales all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError
 from ..models.hooks import at_rest
 from ..models.outputs import Output, widest
-from ..models.vit import view
+from ..models.view import view
+from ..models.vit import ViT
+from ..units import as_index, on_path, scaled
 from .clean import CleanRun, check_images, clean_runs
 from .quadrature import nodes_and_weights
 
@@ -34,12 +37,12 @@ FIXED_STEPS = 50  # of the other rules, as in captum
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """What the given neurons do jointly, for B images, L blocks and K neurons a block; float32 on the CPU."""
+    """What the given units do jointly, for B images, S sites and K units a site; float32 on the CPU."""
 
     score: Tensor
     """(B,): the joint attribution score."""
     attribution: Tensor
-    """(B, L, K): the complete attribution of every neuron."""
+    """(B, S, K): the complete attribution of every unit."""
     output_change: Tensor
     """(B,): F(1) - F(0)."""
     delta: Tensor
@@ -85,37 +88,20 @@ class Grid:
         return cls(images.repeat_interleave(len(alphas)), alpha, weight)
 
 
-def at_neurons(values: Tensor, neurons: Tensor) -> Tensor:
-    """Of values (B, T, M) those of the neurons (B, K): (B, T, K)."""
-    return values.gather(2, neurons[:, None].expand(-1, values.shape[1], -1))
-
-
-def on_path(values: Sequence[Tensor], path: Tensor) -> Tensor:
-    """Of values, a block (B, T, M), those of the path (B, L, K): (B, L, T, K)."""
-    return torch.stack([at_neurons(v, path[:, block]) for block, v in enumerate(values)], 1)
-
-
-def scaled(values: Tensor, neurons: Tensor, alpha: Tensor | float) -> Tensor:
-    """Values (R, T, M) with the neurons (R, K) multiplied by alpha, one number or (R,)."""
-    index = neurons[:, None].expand(-1, values.shape[1], -1)
-    factor = alpha[:, None, None].to(values.dtype) if isinstance(alpha, Tensor) else alpha
-    return values.scatter(2, index, values.gather(2, index) * factor)
-
-
-def path_hidden(run: CleanRun, path: Tensor, images: Tensor, alpha: Tensor | float) -> list[Tensor]:
-    """The neurons' values in the frozen run at alpha, one (R, T, M) for each block that ``path`` (B, L', K) names."""
-    return [scaled(run.hidden[block][images], path[images, block], alpha) for block in range(path.shape[1])]
+def path_hidden(run: CleanRun, path: Tensor, rows: Tensor, alpha: Tensor | float) -> list[Tensor]:
+    """The units' values in the frozen run at alpha, one (R, T, U) for each site that ``path`` (B, S', K) names."""
+    return [scaled(run.hidden[site][rows], path[rows, site], alpha) for site in range(path.shape[1])]
 
 
 def mean_gradients(
     run: CleanRun, path: Tensor, method: str, n_steps: int, images: Tensor | None = None
 ) -> list[Tensor]:
-    """G of every neuron while ``path`` (B, L, K) scales: a block (b, T, M), for all images or the b named.
+    """G of every unit while ``path`` (B, S, K) scales: a site (b, T, U), for all images or the b named.
 
-    One forward and one backward an image and node, whatever the number of blocks and candidates. A node at alpha = 1 costs
+    One forward and one backward an image and node, whatever the number of sites and candidates. A node at alpha = 1 costs
     nothing once the clean run's gradients are known.
     """
-    images = run.images if images is None else images
+    images = run.rows if images is None else images
     alphas, weights = nodes_and_weights(method, n_steps)
     at_one = alphas == 1
     if at_one.any():
@@ -136,21 +122,21 @@ def mean_gradients(
 
 
 def outputs(run: CleanRun, path: Tensor, hidden: Callable[[Tensor], Sequence]) -> Tensor:
-    """F (B,) of runs without gradients whose neurons are replaced by what ``hidden`` gives for some images."""
+    """F (B,) of runs without gradients whose units are replaced by what ``hidden`` gives for some images."""
     found = torch.empty_like(run.value)
 
     def work(piece: slice) -> None:
-        found[piece] = run.replaced(run.images[piece], hidden(run.images[piece]))
+        found[piece] = run.replaced(run.rows[piece], hidden(run.rows[piece]))
 
     run.pieces.each(len(path), work)
     return found
 
 
 def edited_output(run: CleanRun, path: Tensor, factor: float) -> Tensor:
-    """F (B,) when the path's neurons are really multiplied by ``factor`` on the pooled tokens and all else follows, live."""
+    """F (B,) when the path's units are really multiplied by ``factor`` on the pooled tokens and all else follows, live."""
 
     def edits(images: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        return [partial(scaled, neurons=path[images, block], alpha=factor) for block in range(path.shape[1])]
+        return [partial(scaled, index=path[images, site], alpha=factor) for site in range(path.shape[1])]
 
     return outputs(run, path, edits)
 
@@ -158,12 +144,12 @@ def edited_output(run: CleanRun, path: Tensor, factor: float) -> Tensor:
 def influence_of(
     run: CleanRun, path: Tensor, quadrature: Quadrature, known: Tensor | None = None, n_known: int = 0
 ) -> Influence:
-    """The joint influence of ``path`` (B, L, K).
+    """The joint influence of ``path`` (B, S, K).
 
     Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance.
-    ``known`` is G on the path (B, L, T, K) with ``n_known`` nodes, where it is known already.
+    ``known`` is G on the path (B, S, T, K) with ``n_known`` nodes, where it is known already.
     """
-    images = run.images
+    images = run.rows
     change = run.value - outputs(run, path, lambda some: path_hidden(run, path, some, 0.0))
     clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
     mean = torch.zeros_like(clean) if known is None else known.to(clean)
@@ -190,25 +176,28 @@ def influence_of(
 
 
 def joint_influence(
-    model: nn.Module,
+    model: nn.Module | ViT,
     images: Tensor,
-    neurons: Tensor | Sequence,
+    path: Tensor | Sequence,
     target: int | Sequence[int] | Tensor | None = None,
     *,
-    token: str = "auto",
+    units: str | None = None,
+    token: str | None = None,
     output: Output = "prob",
     quadrature: str = "gausslegendre",
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
 ) -> Influence:
-    """Score, attribution and delta of any given neurons.
+    """Score, attribution and delta of any given units.
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
         images: (B, C, H, W), transformed as the model wants it.
-        neurons: (B, L, K) for each image its own, or (L, K) or (L,) for all alike; L is the number of blocks.
+        path: (B, S, K) for each image its own, or (S, K) or (S,) for all alike; S is the number of sites: of blocks, but for
+            ``units="both"``, where each block's heads come before its neurons.
         target: the class whose output is explained; None is the predicted one; an int or (B,).
-        token: the tokens on which neurons are read: "auto", "cls", "patch" or "all".
+        units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both".
+        token: the tokens on which units are read (see :func:`~neuronpath.view`).
         output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
         quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
         n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
@@ -217,41 +206,16 @@ def joint_influence(
     Raises:
         InputError: (a ValueError) for an argument that can't be used, in one line.
     """
-    vit = view(model, token)
+    vit = view(model, token, units)
     check_images(images)
     rule = Quadrature(quadrature, n_steps)
     with at_rest(vit.model):
-        index = as_neurons(neurons, len(images), vit.widths)
+        index = as_index(path, len(images), vit.places)
         parts, start = [], 0
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
-            chosen = index[start : start + len(run.images)].to(run.images.device)
+            chosen = index[start : start + len(run.rows)].to(run.rows.device)
             parts.append(influence_of(run, chosen, rule))
-            start += len(run.images)
+            start += len(run.rows)
     return Influence(
         **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
     )
-
-
-def as_neurons(neurons: Tensor | Sequence, n_images: int, widths: Sequence[int]) -> Tensor:
-    """(B, L, K), checked against the widths of the blocks."""
-    index = torch.as_tensor(np.asarray(neurons) if not isinstance(neurons, Tensor) else neurons)
-    if index.is_floating_point() or index.dtype == torch.bool:
-        raise InputError(f"neurons is of type {index.dtype}; expected whole numbers")
-    if index.ndim == 1:
-        index = index[:, None]
-    if index.ndim == 2:
-        index = index.expand(n_images, *index.shape)
-    if index.ndim != 3 or index.shape[:2] != (n_images, len(widths)) or not index.shape[2]:
-        raise InputError(
-            f"neurons has shape {tuple(index.shape)}; expected ({n_images}, {len(widths)}, K): images, blocks, neurons a block"
-        )
-    if not n_images:
-        raise InputError("there are no paths to choose neurons from; expected at least one")
-    for block, width in enumerate(widths):
-        here = index[:, block]
-        if here.min() < 0 or here.max() >= width:
-            wrong = here[(here < 0) | (here >= width)][0]
-            raise InputError(f"neuron {wrong} of block {block} is out of range; expected 0 to {width - 1}")
-        if (here.sort(1).values.diff(dim=1) == 0).any():
-            raise InputError(f"block {block} names a neuron twice; expected different neurons")
-    return index.long()

@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import check_count
 from ..models.hooks import inputs_seen
 from ..models.outputs import run_model
 from ..models.vit import ViT
@@ -39,11 +39,11 @@ class Pieces:
 def rows_at_once(vit: ViT, internal_batch_size: int | None, image: Tensor) -> int:
     """How many rows to run together: what was asked for, or as many as the graph's share of the memory holds."""
     if internal_batch_size is not None:
-        if isinstance(internal_batch_size, bool) or not isinstance(internal_batch_size, int) or internal_batch_size < 1:
-            raise InputError(f"internal_batch_size is {internal_batch_size!r}; expected a whole number of at least 1")
+        check_count("internal_batch_size", internal_batch_size)
         return internal_batch_size
     # kept for the backward, a token and block: the inputs of two norms, q, k, v and attention's output, the activation's input
-    floats = sum(6 * fc2.out_features + fc2.in_features for fc2 in vit.neurons)
+    wide = sum(site.reader.out_features for site in vit.sites) / len({site.kind for site in vit.sites})  # of all blocks
+    floats = 6 * int(wide) + sum(site.reader.in_features for site in vit.sites)
     row = floats * n_tokens(vit, image) * image.element_size()
     share = CUDA_SHARE * torch.cuda.mem_get_info(image.device)[0] if image.is_cuda else CPU_PIECE
     return max(1, int(share // row))

@@ -4,15 +4,11 @@ Calibration images, of which importances are made and from which models recover,
 images from their pool, the random importance and the order of recovery; the test images are the same for all.
 """
 
-import itertools
 import json
 import os
-import statistics
 import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,128 +16,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ... import demo
 from ...checks import InputError
+from ...compression.cost import latencies, multiply_adds
 from ...compression.files import digest_of
-from ...compression.importances import OF_IMAGES, OF_WEIGHTS, importance
-from ...compression.prune import SCOPES, prune
+from ...compression.importance import importance
+from ...compression.prune import prune
 from ...compression.recover import recover
-from ...data.files import labelled_batches
 from ...evaluation.evaluate import logits_of
 from ...evaluation.interventions import remove
 from ...files import write_whole
 from ...methods import find_path
-from ...methods.registry import check_top_k, method_named
-from ...models.hooks import at_rest
-from ...models.outputs import run_model
-from ...models.vit import view
+from ...methods.registry import check_top_k
+from ...models.view import view
+from .data import Data
 from .files import begin, run_of
+from .plan import Plan
 
-IMPORTANCES = ("path", *OF_IMAGES, *OF_WEIGHTS)
-PAPER_K, PAPER_SHARES = (1, 5, 10, 20, 50), (0.1, 0.3, 0.5, 1.0)
-BATCH = 64  # images read, or predicted, at a time
-REPEATS = 5  # of each latency; their median counts
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Images (n, C, H, W) and labels (n,): a pool to draw calibration images from, and those to test on."""
-
-    pool: Tensor
-    pool_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is run. ``protocol`` "prune" really prunes; "paper" masks a class's neurons on the tokens that the head pools."""
-
-    importances: Sequence[str] = IMPORTANCES
-    keeps: Sequence[float] = (0.5, 0.25, 0.125, 0.0625)
-    scopes: Sequence[str] = SCOPES
-    seeds: int = 3
-    calibration: int = 256  # images a seed
-    method: str = "causal"  # of find_path, for the paths behind "path", which are found on all tokens
-    top_k: int | None = None  # their neurons a block; None is a quarter of the narrowest block
-    compensate: bool = False
-    recover_epochs: int = 0  # above 0: every run once more, recovered on the calibration images
-    lr: float = 5e-4  # of recovery
-    latency_batch: int = 16
-    protocol: str = "prune"
-
-    def __post_init__(self) -> None:
-        for name, given, known in (("importance", self.importances, IMPORTANCES), ("scope", self.scopes, SCOPES)):
-            for value in given:
-                if value not in known:
-                    raise InputError(f"{name} {value!r} is unknown; expected some of {', '.join(known)}")
-        for name, values in (("importances", self.importances), ("scopes", self.scopes), ("keeps", self.keeps)):
-            if len(set(values)) < len(values):
-                raise InputError(f"{name} names one twice: {', '.join(map(str, values))}; expected each once")
-        method_named(self.method)
-        if self.recover_epochs < 0:
-            raise InputError(f"recover_epochs is {self.recover_epochs}; expected 0 or more")
-        if self.protocol not in ("prune", "paper"):
-            raise InputError(f"protocol {self.protocol!r} is unknown; expected prune or paper")
-        for share in self.keeps:
-            if not 0 < share <= 1:
-                raise InputError(f"keep is {share!r}; expected a share above 0 and at most 1")
-        for name in ("seeds", "calibration", "top_k", "latency_batch"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-
-    def cells(self) -> Iterator[dict[str, Any]]:
-        """Every run, by what tells it from the others; runs that share an importance stand together."""
-        recovered = (False, True) if self.recover_epochs else (False,)
-        for seed, by in itertools.product(range(self.seeds), self.importances):
-            for scope, keep, again in itertools.product(self.scopes, self.keeps, recovered):
-                yield {"seed": seed, "importance": by, "scope": scope, "keep": keep, "recovered": again}
-
-    def paper_cells(self, classes: Sequence[int]) -> Iterator[dict[str, Any]]:
-        for seed, k, label in itertools.product(range(self.seeds), PAPER_K, classes):
-            for share, kept in itertools.product(PAPER_SHARES, ("path", "random")):
-                yield {"seed": seed, "k": k, "label": label, "masked": share, "kept": kept}
-
-
-def digits() -> Data:
-    """The embedded digits: the training ones to calibrate with, the held-out ones to test on."""
-    _, pool, pool_labels = demo.load("train")
-    _, test, test_labels = demo.load("test")
-    return Data(pool, pool_labels, test, test_labels)
-
-
-def image_folder(
-    folder: str | os.PathLike,
-    model: nn.Module,
-    classes: Mapping[str, int] | None = None,
-    limit: int | None = None,
-    skip: Callable[[str], object] = warnings.warn,
-) -> Data:
-    """One folder a class: every second image of each to calibrate with, the others to test on.
-
-    ``classes`` and the folders' names: see :func:`~neuronpath.data.files.find_labelled`. ``limit`` takes as many images of
-    each class as it can. An image that can't be read is told to ``skip`` and left out. Raises InputError for a class with one image.
-    """
-    images: tuple[list[Tensor], list[Tensor]] = ([], [])
-    labels: tuple[list[int], list[int]] = ([], [])
-    times: Counter[int] = Counter()
-    for batch, _, told in labelled_batches(model, Path(folder), classes, True, limit, BATCH, skip)[0]:
-        for image, label in zip(batch, told or [], strict=True):
-            part = times[label] % 2
-            images[part].append(image)
-            labels[part].append(label)
-            times[label] += 1
-    if not times:
-        raise InputError(f"{folder} holds no image that can be read; expected at least two of each class")
-    if lonely := [label for label, n in times.items() if n == 1]:
-        raise InputError(
-            f"{folder} has one image of class {lonely[0]}; expected two at least, to calibrate with and to test on"
-        )
-    (pool, test), (pool_labels, test_labels) = map(torch.stack, images), map(torch.tensor, labels)
-    return Data(pool, pool_labels, test, test_labels)
+BATCH = 64  # images predicted at a time
 
 
 def run_experiment(
@@ -187,13 +80,13 @@ class _Bench:
 
     def check(self, labels: Sequence[int]) -> None:
         """Refuse, before a folder is made, what a later run could only stumble over."""
-        widths = view(self.model).widths
+        vit = view(self.model)
         if self.plan.top_k is not None:
-            check_top_k(self.plan.top_k, widths)
+            check_top_k(self.plan.top_k, vit.places)
         if self.plan.protocol != "paper":
             return
-        if len(set(widths)) > 1:
-            raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {widths}")
+        if len(set(vit.widths)) > 1:
+            raise InputError(f"the paper's protocol wants blocks of one width, and the model's are {vit.widths}")
         for seed in range(self.plan.seeds):
             drawn = self.calibration(seed)[1]
             if missing := [label for label in labels if label not in drawn]:
@@ -266,27 +159,3 @@ class _Bench:
 def predictions(model: nn.Module, images: Tensor, batch_size: int = BATCH) -> Tensor:
     """The predicted class of every image (n,)."""
     return logits_of(model, images, batch_size).argmax(-1)
-
-
-def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of one image (1, C, H, W), as PyTorch counts them: half of its floating-point operations."""
-    with FlopCounterMode(display=False) as counter, at_rest(model):
-        run_model(model, image.to(next(model.parameters())))
-    return counter.get_total_flops() // 2
-
-
-def latencies(models: Sequence[nn.Module], images: Tensor, repeats: int = REPEATS) -> list[float]:
-    """The median seconds of a batch for each model, taking turns, so that a busy machine slows all alike."""
-    taken: list[list[float]] = [[] for _ in models]
-    for turn in range(repeats + 1):
-        for seconds, model in zip(taken, models, strict=True):
-            like = next(model.parameters())
-            batch = images.to(like)
-            with at_rest(model):
-                start = time.perf_counter()
-                run_model(model, batch)
-                if like.is_cuda:
-                    torch.cuda.synchronize(like.device)
-            if turn:  # the first warms up
-                seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in taken]

@@ -1,1 +1,3 @@
-"""How the blocks of each library's vision transformers divide; a file a library, read when a model of it comes."""
+"""How the blocks of each library's vision transformers divide and where their units are; a file a library."""
+
+LIBRARIES = ("timm", "torchvision", "transformers")  # each one's file is read when a model of it comes

@@ -7,7 +7,9 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
-from ..vit import Halves, ViT, down_projection, flat, register_vit
+from ..sites import Site
+from ..view import down_projection, flat, register_vit
+from ..vit import Halves, ViT
 
 
 def _gained(gamma: Tensor | None, x: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def _timm(model: Any) -> ViT:
         model=model,
         blocks=blocks,
         halves=[_BLOCKS[type(block)] for block in blocks],
-        neurons=[down_projection(block.mlp, model) for block in blocks],
+        sites=[site for i, block in enumerate(blocks) for site in _sites(i, block, model)],
         readout=lambda x: model.forward_head(model.norm(x)),
         pools=pools,
         num_prefix_tokens=model.num_prefix_tokens,
@@ -68,6 +70,15 @@ def _timm(model: Any) -> ViT:
         pools_registers=pools == "all",
         has_head=model.num_classes > 0,
     )
+
+
+def _sites(index: int, block: Any, model: Any) -> list[Site]:
+    """Of heads the input of ``attn.proj``, which is behind an inner norm and a gate where attention has them."""
+    head_dim = block.attn.proj.in_features // block.attn.num_heads
+    return [
+        Site(index, "head", block.attn.proj, head_dim),
+        Site(index, "neuron", down_projection(block.mlp, model)),
+    ]
 
 
 def _pools(model: Any) -> str:

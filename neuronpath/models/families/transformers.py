@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...checks import InputTypeError
-from ..hooks import input_replaced, output_replaced
-from ..vit import Halves, ViT, down_projection, flat, register_vit
+from ..hooks import input_replaced, output_from
+from ..sites import Site
+from ..view import down_projection, flat, register_vit
+from ..vit import Halves, ViT
 
 EXPECTED = (
     "expected ViT, DeiT, BEiT, DINOv2 or DINOv3 of transformers, which have one list of layers and a norm behind it"
@@ -34,7 +36,7 @@ def _attend(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The layer with an MLP that adds nothing: it sees no token, and zeros stand for what it gives."""
     with ExitStack() as stack:
         stack.enter_context(input_replaced(layer.mlp, lambda values: values[:, :0]))
-        stack.enter_context(output_replaced(layer.mlp, lambda _: torch.zeros_like(x)))
+        stack.enter_context(output_from(layer.mlp, lambda *_: torch.zeros_like(x)))
         return layer(x, *args, **kwargs)
 
 
@@ -60,13 +62,24 @@ def _transformers(model: Any) -> ViT:
         model=model,
         blocks=layers,
         halves=[Halves(_attend, _mlp)] * len(layers),
-        neurons=[down_projection(layer.mlp, model) for layer in layers],
+        sites=[site for i, layer in enumerate(layers) for site in _sites(i, layer, model)],
+        no_heads="its attention has no o_proj whose input is num_attention_heads x head_dim channels",
         readout=readout,
         pools=pools,
         num_prefix_tokens=cls + registers,
         num_cls_tokens=cls,
         has_head=model is not body,
     )
+
+
+def _sites(index: int, layer: Any, model: Any) -> list[Site]:
+    """A layer's heads, where its attention says what they are, and its neurons."""
+    sites = [Site(index, "neuron", down_projection(layer.mlp, model))]
+    for attention in layer.modules():
+        project, head_dim = getattr(attention, "o_proj", None), getattr(attention, "head_dim", None)
+        if isinstance(project, nn.Linear) and head_dim and project.in_features % head_dim == 0:
+            sites.append(Site(index, "head", project, head_dim))
+    return sites
 
 
 def _head(model: Any, body: Any) -> tuple[Callable[[Tensor], Tensor], str]:

@@ -1,0 +1,101 @@
+"""The command neuronpath evaluate."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
+from .options import BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Units
+
+
+def evaluate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the 360 held-out digits.")
+    ] = None,
+    model: Model = None,
+    pretrained: Pretrained = True,
+    checkpoint: Checkpoint = None,
+    methods: Annotated[
+        str,
+        typer.Option(help="Methods and presets, with commas."),
+    ] = "joint,causal,activation,knowledge,influence_pattern,conductance,random",
+    paths: Annotated[
+        list[Path] | None, typer.Option(help="A file of find-path's for the same images, to be evaluated too.")
+    ] = None,
+    classes: Classes = None,
+    units: Units = "neurons",
+    target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
+    top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of random units and of the bootstrap.")] = 0,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's tables and claims, on this model and these images.")
+    ] = False,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the table and its settings here.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --csv and --json replace existing files.")
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Compare methods on the same images: scores, and what removing and enhancing their paths really does.
+
+    Without arguments: the embedded model on 360 handwritten digits.
+    """
+    from .. import demo
+    from ..data.labelled import labelled_batches, read_classes
+    from ..evaluation.claims import WAYS as PAPER_WAYS
+    from ..evaluation.claims import as_report
+    from ..evaluation.evaluate import as_text, summary
+    from ..files import check_distinct, check_writable
+    from ..jobs.evaluate import compare, save
+    from ..methods import way
+    from ..models.load import load_model
+    from ..models.view import view
+    from ..paths.neuron_paths import NeuronPaths, view_for
+
+    check_distinct([csv, json])
+    for file in (csv, json):
+        if file is not None:
+            check_writable(file, overwrite)
+    check_one_of("target", target, ("label", "predicted"))
+    ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
+    for name in ways:
+        way(name)
+    called = [*ways, *(path.stem for path in paths or [])]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise InputError(
+            f"{twice[0]!r} names two rows of the table (a file's row has its name); expected different names"
+        )
+    saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
+    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
+    vit = view(loaded, None, units)
+    for known in saved.values():
+        view_for(known, vit)
+    skipped: list[str] = []
+    if folder is not None:
+        mapping = None if classes is None else read_classes(classes)
+        source, total = labelled_batches(loaded, folder, mapping, target == "label", limit, batch_size, skipped.append)
+    elif model in (None, demo.NAME):
+        source, total = demo.labelled_batches(limit, batch_size)
+    else:
+        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    with tqdm(total=total * len(ways), unit="path", disable=True if quiet else None) as bar:
+        measured, found = compare(vit, source, ways, explain=target, saved=saved, progress=bar, top_k=top_k, seed=seed)
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    table = summary(measured, seed)
+    save(table, csv, json, overwrite)
+    if not quiet and paper:
+        first = measured[measured["method"] == ways[0]]
+        print(as_report(table, found[ways[0]], first["label"].tolist() if first["right"].notna().all() else None))
+    elif not quiet:
+        for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
+            if len(here := table[table["images"] == images]):
+                print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
+    return SOME_LEFT_OUT if skipped else DONE

@@ -1,0 +1,118 @@
+"""The command find-path."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from ..checks import DONE, SOME_LEFT_OUT, InputError
+from .options import BatchSize, Checkpoint, Device, Model, Pretrained, Quiet, Units
+
+Images = Annotated[
+    list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
+]
+
+
+def find_path(
+    images: Images = None,
+    model: Model = None,
+    pretrained: Pretrained = True,
+    checkpoint: Checkpoint = None,
+    target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
+    units: Units = "neurons",
+    method: Annotated[str | None, typer.Option(help="How to locate the path.", show_default="joint")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="What joint maximises: the joint score, or complete.", show_default="joint")
+    ] = None,
+    effort: Annotated[str | None, typer.Option(help="standard or thorough.", show_default="standard")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
+    token: Annotated[
+        str, typer.Option(help="Where units are read: cls, patch, all; auto is where the model's head reads.")
+    ] = "auto",
+    output: Annotated[str, typer.Option(help="What is explained: prob, logit or sigmoid.")] = "prob",
+    quadrature: Annotated[
+        str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
+    ] = None,
+    n_steps: Annotated[int | None, typer.Option(help="Quadrature nodes. [default: as many as needed]")] = None,
+    seed: Annotated[int, typer.Option(help="Of method random.")] = 0,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the paths here, as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of all images and their paths here (.html).")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Show which neuron (or head) of every block carries a vision transformer's decision, for every image.
+
+    Without arguments: the embedded model on ten handwritten digits.
+    """
+    import torch
+
+    from .. import demo
+    from ..data.files import batches, find_images
+    from ..files import check_distinct, check_writable, write_whole
+    from ..methods import find_path as find
+    from ..models.load import load_model
+    from ..models.transform import transform_of
+    from ..paths.neuron_paths import NeuronPaths, concat
+    from ..plots import check_picture, plot_path
+
+    check_distinct([out, plot, report])
+    for path in (out, plot, report):
+        if path is not None:
+            check_writable(path, overwrite)
+    if plot is not None:
+        check_picture(plot)
+    named, found = find_images(images or [])
+    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
+    skipped: list[str] = []
+    if images:
+        source = batches(named, found, transform_of(loaded), batch_size, skipped.append)
+    elif model in (None, demo.NAME):
+        source = iter([demo.one_of_each_class()])
+    else:
+        raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
+    parts: list[NeuronPaths] = []
+    shown: list[torch.Tensor] = []  # of the images what the pictures need
+    total = len(named) + len(found) if images else 10
+    with tqdm(total=total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
+        for pixels, names in source:
+            if report is not None or not shown:
+                shown.append(pixels if report is not None else pixels[:1])
+            paths = find(
+                loaded, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
+                top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
+                names=names,
+                progress=bar,
+            )  # fmt: skip
+            parts.append(paths)
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    if not parts:
+        raise InputError(f"none of the {len(skipped)} images could be read; expected at least one")
+    paths = concat(parts)
+    if out is not None:
+        paths.save(out, overwrite)
+    if plot is not None:
+        write_whole(plot, plot_path(paths[0], shown[0][:1]).savefig, overwrite)
+    if report is not None:
+        from ..page.report import report as write_report
+
+        write_report(loaded, torch.cat(shown), paths, report, overwrite=overwrite)
+    if not quiet:
+        print(paths.to_text())
+        if skipped:
+            print(f"{len(paths)} images, {len(skipped)} skipped")
+    return SOME_LEFT_OUT if skipped else DONE

@@ -1,0 +1,175 @@
+"""One path that serves all of a class's images, tested on images that it was not found on."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..checks import InputError
+from ..methods import find_path
+from ..models.hooks import at_rest
+from ..models.outputs import as_target
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.statistics import Labels, consensus, frequency, halves_of
+from ..runs.clean import check_images, clean_runs
+from ..runs.influence import Influence, Quadrature, joint_influence, mean_gradients
+from ..units import on_path, units_named
+from .evaluate import effects
+
+SWEEPS = 12
+RULE = Quadrature("gaussradau", 5)  # a path that suits most images may be one to which some respond far from linearly
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPath:
+    """One path that serves all of a class's images, beside the consensus of their single paths."""
+
+    label: int
+    """The class."""
+    units: Tensor
+    """(S, K): the class's path, site by site: a block's neurons, or heads, or its heads and then its neurons."""
+    consensus: Tensor
+    """(S, K): the commonest units of the single images' paths."""
+    agreement: Tensor
+    """(S,): the share of a site's single-path units that are the consensus'."""
+    frequency: list[Tensor]
+    """A site (U,): the share of images whose single path has the unit."""
+    figures: pd.DataFrame
+    """What both are worth on the images that they were found on ("own") and on others ("held out"): columns images, path ("class"
+    or "consensus"), n, and the means of :func:`~neuronpath.evaluate`'s figures."""
+    sweeps: int
+    """How often all images were run."""
+    converged: bool
+    """Whether no swap promised anything any more."""
+
+
+def class_path(
+    model: nn.Module | ViT,
+    images: Tensor,
+    labels: Labels,
+    *,
+    units: str | None = None,
+    top_k: int = 1,
+    halves: bool = True,
+    seed: int = 0,
+    internal_batch_size: int | None = None,
+    progress: bool = False,
+) -> dict[int, ClassPath]:
+    """For each class the path that maximises the mean joint attribution score over the class's images.
+
+    With ``units="both"`` it is the mean complete attribution that is maximised (see :func:`~neuronpath.find_path`).
+
+    The search begins from the consensus of the single images' paths and swaps units, at all sites at once where that holds what
+    it promises, until no swap promises anything. Scores are re-computed for all images, so the result is at least the consensus.
+
+    Args:
+        model: a vision transformer with a head.
+        images: (B, C, H, W).
+        labels: the classes that are explained, one or (B,).
+        units: what the path is made of: "neurons" (None), "heads" or "both".
+        top_k: units a site.
+        halves: find on one half of each class's images and measure on both; False finds on all of them.
+        seed: of the halves.
+        internal_batch_size: rows (an image at a node) run at once.
+        progress: True shows a bar, a step a class.
+
+    Raises:
+        InputError: for a class with fewer than two images, where halves are wanted.
+    """
+    vit = view(model, None, units)
+    check_images(images)
+    truth = as_target(labels, len(images))
+    if truth is None:
+        raise InputError("labels is None; expected one class or one an image")
+    found = {}
+    for label in tqdm(truth.unique().tolist(), unit="class", disable=not progress):
+        here = (truth == label).nonzero()[:, 0].numpy()
+        parts = halves_of(here, label, seed) if halves else [here]
+        own = images[parts[0]]
+        single = find_path(vit, own, label, top_k=top_k, internal_batch_size=internal_batch_size)
+        common, agreement = consensus(single)
+        path, sweeps, converged = _maximise(vit, own, label, common, internal_batch_size)
+        worth = {
+            n: _worth(vit, joint_influence(vit, own, each, label)).mean()
+            for n, each in (("class", path), ("consensus", common))
+        }
+        if worth["class"] < worth["consensus"]:  # the search's nodes were too few to see it
+            path = common
+        rows = []
+        for name, part in zip(("own", "held out"), parts, strict=False):
+            table = effects(vit, images[part], label, {"class": path, "consensus": common}, label)
+            means = (
+                table.drop(columns=["image", "label", "predicted", "target", "right"])
+                .groupby("method", sort=False)
+                .mean()
+            )
+            rows.append(means.rename_axis("path").reset_index().assign(images=name, n=len(part)))
+        figures = pd.concat(rows, ignore_index=True)
+        figures = figures[["images", "path", "n", *[c for c in figures if c not in ("images", "path", "n")]]]
+        found[label] = ClassPath(label, path, common, agreement, frequency(single), figures, sweeps, converged)
+    return found
+
+
+def _worth(vit: ViT, influence: Influence) -> Tensor:
+    """What is maximised, (B,)."""
+    return influence.attribution.sum((1, 2)) if units_named(vit.places) == "both" else influence.score
+
+
+def _maximise(
+    vit: ViT, images: Tensor, label: int, path: Tensor, internal_batch_size: int | None
+) -> tuple[Tensor, int, bool]:
+    """A better path (S, K), the sweeps it took, and whether no swap promised anything at the end."""
+    value, table = _sweep(vit, images, label, path, internal_batch_size)
+    allowed = path.shape[0]
+    for sweep in range(1, SWEEPS):
+        gains, swaps = zip(*(swapped.flatten().max(0) for swapped in table), strict=True)
+        gain = torch.stack(gains) - value
+        sites = gain.argsort(descending=True)[: min(allowed, int((gain > 1e-6 * abs(value)).sum()))].tolist()
+        if not sites:
+            return path, sweep, True
+        proposed = path.clone()
+        for site in sites:
+            slot, unit = divmod(int(swaps[site]), table[site].shape[1])
+            proposed[site, slot] = unit
+        new_value, new_table = _sweep(vit, images, label, proposed, internal_batch_size)
+        if new_value > value:
+            path, value, table = proposed, new_value, new_table
+        elif len(sites) == 1:
+            return path, sweep + 1, True  # the promise was within the error of the first order
+        else:
+            allowed = len(sites) // 2
+    return path, SWEEPS, False
+
+
+def _sweep(
+    vit: ViT, images: Tensor, label: int, path: Tensor, internal_batch_size: int | None
+) -> tuple[float, list[Tensor]]:
+    """What ``path`` (S, K) is worth on average and, a site (K, U), what with one unit put in a slot's place, to first order."""
+    together = units_named(vit.places) == "both"  # sums of products are maximised, not a product of sums
+    total, tables = 0.0, [torch.zeros(path.shape[1], width, dtype=torch.float64) for width in vit.widths]
+    with at_rest(vit.model):
+        for run in clean_runs(vit, images, label, "prob", internal_batch_size, RULE.fewest):
+            shared = path.to(run.rows.device).expand(len(run.rows), -1, -1)
+            gradients = mean_gradients(run, shared, RULE.method, RULE.fewest)
+            clean, slope = on_path(run.hidden, shared).to(gradients[0]), on_path(gradients, shared)  # (B, S, T, K)
+            all_clean, all_slope = clean.sum((1, 3)), slope.sum((1, 3))  # (B, T)
+            worth = ((clean * slope).sum((1, 3)) if together else all_clean * all_slope).sum().item()
+            total += worth
+            for site, table in enumerate(tables):
+                for slot in range(path.shape[1]):
+                    mine = clean[:, site, :, slot], slope[:, site, :, slot]
+                    if together:
+                        table[slot] += worth - (mine[0] * mine[1]).sum().item()
+                        joined = run.hidden[site] * gradients[site]
+                    else:
+                        others = all_clean - mine[0], all_slope - mine[1]
+                        joined = (others[0][..., None] + run.hidden[site]) * (others[1][..., None] + gradients[site])
+                    table[slot] += joined.sum((0, 1)).double().cpu()
+    for site, table in enumerate(tables):
+        table /= len(images)
+        for slot in range(path.shape[1]):  # no unit twice
+            table[slot, [other for k, other in enumerate(path[site].tolist()) if k != slot]] = -torch.inf
+    return total / len(images), tables

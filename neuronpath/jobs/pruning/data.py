@@ -1,0 +1,65 @@
+"""The images of an experiment: some to calibrate with, others to test on."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ... import demo
+from ...checks import InputError
+from ...data.labelled import labelled_batches
+
+BATCH = 64  # images read at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Images (n, C, H, W) and labels (n,): a pool to draw calibration images from, and those to test on."""
+
+    pool: Tensor
+    pool_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def digits() -> Data:
+    """The embedded digits: the training ones to calibrate with, the held-out ones to test on."""
+    _, pool, pool_labels = demo.load("train")
+    _, test, test_labels = demo.load("test")
+    return Data(pool, pool_labels, test, test_labels)
+
+
+def image_folder(
+    folder: str | os.PathLike,
+    model: nn.Module,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = None,
+    skip: Callable[[str], object] = warnings.warn,
+) -> Data:
+    """One folder a class: every second image of each to calibrate with, the others to test on.
+
+    ``classes`` and the folders' names: see :func:`~neuronpath.data.labelled.find_labelled`. ``limit`` takes as many images of
+    each class as it can. An image that can't be read is told to ``skip`` and left out. Raises InputError for a class with one image.
+    """
+    images: tuple[list[Tensor], list[Tensor]] = ([], [])
+    labels: tuple[list[int], list[int]] = ([], [])
+    times: Counter[int] = Counter()
+    for batch, _, told in labelled_batches(model, Path(folder), classes, True, limit, BATCH, skip)[0]:
+        for image, label in zip(batch, told or [], strict=True):
+            part = times[label] % 2
+            images[part].append(image)
+            labels[part].append(label)
+            times[label] += 1
+    if not times:
+        raise InputError(f"{folder} holds no image that can be read; expected at least two of each class")
+    if lonely := [label for label, n in times.items() if n == 1]:
+        raise InputError(
+            f"{folder} has one image of class {lonely[0]}; expected two at least, to calibrate with and to test on"
+        )
+    (pool, test), (pool_labels, test_labels) = map(torch.stack, images), map(torch.tensor, labels)
+    return Data(pool, pool_labels, test, test_labels)

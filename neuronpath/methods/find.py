@@ -1,0 +1,209 @@
+""":func:`find_path`: the arguments checked, the images run piece by piece, a method's units measured."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from tqdm.auto import tqdm as fitting_tqdm
+
+from ..checks import InputError, check_one_of
+from ..models.class_names import class_namer
+from ..models.hooks import at_rest, in_precision
+from ..models.outputs import Output, likelihoods, output_name
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.neuron_paths import NeuronPaths, check_names, concat, versions
+from ..paths.settings import Settings
+from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.influence import Influence, Quadrature, edited_output, influence_of
+from ..units import on_path, units_named
+from .presets import preset_named
+from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_named
+
+
+def find_path(
+    model: nn.Module | ViT,
+    images: Tensor,
+    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    *,
+    units: str | None = None,
+    method: str | None = None,
+    objective: str | None = None,
+    effort: str | None = None,
+    preset: str | None = None,
+    top_k: int = 1,
+    token: str | None = None,
+    output: Output = "prob",
+    quadrature: str | None = None,
+    n_steps: int | None = None,
+    precision: str | None = None,
+    internal_batch_size: int | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    progress: bool | tqdm = False,
+) -> NeuronPaths:
+    """The path of every image: which neuron (or head, or both) of each block, from input to output, carries the decision.
+
+    Args:
+        model: a vision transformer of timm, torchvision or transformers, or of a registered class; also inside ``torch.compile``,
+            ``DataParallel`` or ``DistributedDataParallel``. It is used as it is and left exactly as it was; in train mode it
+            is run in eval mode and put back.
+        images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
+        target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
+        units: what a path is made of: "neurons" (None), attention "heads", or "both", a head and a neuron in every block.
+        method: "joint" (None) maximises the joint attribution score over the whole path; "causal" takes the units whose removal
+            the output feels most. For comparison: "activation", "knowledge", "influence_pattern", "conductance" and "random",
+            each described where it is defined (``neuronpath/methods/``); :func:`list_methods` has them all.
+        objective: what "joint" maximises: "joint", the joint attribution score, or "complete", the complete attribution. None is
+            "joint", and "complete" for ``units="both"``: the score sums values, and those of heads and neurons differ in scale.
+        effort: "standard" (None), or "thorough": "joint" refines several starts in place of one, "causal" refines its path.
+        preset: a name for a choice of these: "paper" is the published algorithm to the letter (block by block, whole blocks scaled,
+            20 left Riemann steps), "progressive" chooses block by block and doesn't refine; :func:`list_presets` has them all.
+        top_k: units a site: neurons a block, or heads a block, or so many of each.
+        token: the tokens on which units are read: "auto" (None) or "pooled" is what the model's head pools; "cls", "patch", or "all":
+            every token, registers too.
+        output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
+            (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
+        quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...) or "gaussradau"; None
+            is the method's own.
+        n_steps: its nodes; None locates with few and gives the final figures as many as they need for |delta| <= 1e-3
+            of |F(1) - F(0)|.
+        precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.
+        internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
+        seed: of method "random".
+        names: B names for the images; None numbers them.
+        progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
+
+    Raises:
+        InputError: (a ValueError, for wrong kinds of things also a TypeError) in one line, for anything that can't be used.
+
+    Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3 and algorithm 1.
+
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> nph.find_path(model, images[:4])
+        NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
+        >>> nph.find_path(model, images[:4], units="both", method="causal").columns()["path"][0].split()[0]
+        'h2+84'
+    """
+    check_images(images)
+    if names is not None:
+        check_names(names, len(images))
+    chosen = preset_named(preset)
+    for name, value in (("method", method), ("objective", objective), ("effort", effort)):
+        fixed = getattr(chosen, name)
+        if fixed is not None and value not in (None, fixed):
+            raise InputError(f"preset {preset!r} has {name} {fixed!r}; expected no other with it, not {value!r}")
+    method, effort = chosen.method or method or "joint", chosen.effort or effort or "standard"
+    way = chosen.way or method_named(method)
+    vit = view(model, token, units)
+    kinds = units_named(vit.places)
+    check_one_of("effort", effort, EFFORTS)
+    check_one_of("precision", precision, (None, "fp32", "bf16"))
+    if kinds not in way.units:
+        raise InputError(
+            f"{preset or method!r} finds paths of {' or '.join(way.units)}; expected units={way.units[0]!r}, not {kinds!r}"
+        )
+    objective = chosen.objective or _objective(objective, method, kinds)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise InputError(f"seed is {seed!r}; expected a whole number")
+    if effort != "standard" and method not in ("joint", "causal"):
+        raise InputError(
+            f"effort {effort!r} is a choice of methods 'joint' and 'causal'; expected 'standard' with {method!r}"
+        )
+    rule = Quadrature(quadrature or way.quadrature, chosen.n_steps if n_steps is None else n_steps)
+    check_top_k(top_k, vit.places)
+    search = Search(rule, top_k, objective, effort, seed)
+    settings = Settings(
+        method=method,
+        objective=objective,
+        effort=effort,
+        preset=preset,
+        top_k=top_k,
+        output=output_name(output),
+        token=vit.token,
+        quadrature=rule.method,
+        n_steps=rule.n_steps,
+        seed=int(seed),
+        precision=precision,
+        model=_architecture(vit.model),
+        sites=tuple(vit.places),
+        fingerprint=vit.fingerprint,
+        versions=versions(),
+    )
+    parts: list[NeuronPaths] = []
+    bar: tqdm = (
+        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
+    )
+    with at_rest(vit.model), nullcontext() if bar is progress else bar, in_precision(vit.model, precision):
+        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest, way.live):
+            found = way.locate(run, search)
+            influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
+            removal = run.value - edited_output(run, found.units, 0.0)
+            parts.append(_as_paths(run, found, influence, removal, settings, sum(map(len, parts))))
+            bar.update(len(found.units))
+    paths = concat(parts)
+    return paths if names is None else paths.renamed(names)
+
+
+def _as_paths(
+    run: CleanRun, found: Found, influence: Influence, removal: Tensor, settings: Settings, first: int
+) -> NeuronPaths:
+    name_of = class_namer(run.vit.model)
+    target, probability, predicted, predicted_probability = _decision(run)
+    classes = sorted({*target.tolist(), *predicted.tolist()} - {-1})
+    none = torch.zeros_like(run.rows)
+    return NeuronPaths(
+        units=found.units.cpu(),
+        activations=on_path(run.hidden, found.units).float().mean(2).cpu(),
+        attribution=influence.attribution,
+        score=influence.score,
+        output_change=influence.output_change,
+        delta=influence.delta,
+        n_steps=influence.n_steps,
+        removal=removal.float().cpu(),
+        sweeps=(none if found.sweeps is None else found.sweeps).cpu(),
+        converged=(none if found.converged is None else found.converged).bool().cpu(),
+        target=target,
+        probability=probability,
+        predicted=predicted,
+        predicted_probability=predicted_probability,
+        names=tuple(str(first + i) for i in range(len(found.units))),
+        settings=settings,
+        class_names={label: name for label in classes if (name := name_of(label)) is not None},
+    )
+
+
+def _decision(run: CleanRun) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Target, its probability, the predicted class, its probability, each (B,); -1 and NaN where there are no classes."""
+    unknown = torch.full_like(run.rows, -1)
+    target = unknown if run.target is None else run.target
+    if not run.vit.has_head or run.answer.ndim != 2:
+        return target.cpu(), (unknown * torch.nan).cpu(), unknown.cpu(), (unknown * torch.nan).cpu()
+    # a function of the user's own says nothing of the head: probabilities are a softmax's
+    shares = likelihoods(run.answer.float(), "sigmoid" if run.output == "sigmoid" else "prob")
+    best = shares.max(-1)
+    return target.cpu(), shares.gather(1, target[:, None])[:, 0].cpu(), best.indices.cpu(), best.values.cpu()
+
+
+def _objective(objective: str | None, method: str, kinds: str) -> str:
+    """What is maximised, of what was asked for."""
+    if objective is None:
+        return "complete" if method == "joint" and kinds == "both" else "joint"
+    check_one_of("objective", objective, OBJECTIVES)
+    if method != "joint" and objective != "joint":
+        raise InputError(f"objective is a choice of method 'joint'; expected none with {method!r}")
+    if objective == "joint" and kinds == "both":
+        raise InputError(
+            "objective 'joint' sums values, and those of heads and neurons differ in scale; expected 'complete' with units='both'"
+        )
+    return objective
+
+
+def _architecture(model: nn.Module) -> str:
+    config = getattr(model, "pretrained_cfg", None) or {}
+    return str(config.get("architecture") or type(model).__name__)

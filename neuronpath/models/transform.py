@@ -1,0 +1,36 @@
+"""The transform that a model was trained with, for any image."""
+
+from collections.abc import Callable
+
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from torch import Tensor, nn
+
+from ..checks import InputTypeError
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+def transform_of(model: nn.Module) -> Transform:
+    """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image.
+
+    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them.
+    """
+    if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
+        raise InputTypeError(
+            f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "
+            "transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
+        )
+    config = resolve_model_data_config(model)
+    patches = getattr(model, "patch_embed", None)
+    channels = getattr(model, "in_chans", config["input_size"][0])
+    size = config["input_size"][1:]
+    if patches is not None and getattr(patches, "strict_img_size", False):
+        size = patches.img_size  # create_model(img_size=...) doesn't reach the config
+    for moment in ("mean", "std"):
+        if len(config[moment]) != channels:
+            config[moment] = (sum(config[moment]) / len(config[moment]),) * channels
+    config["input_size"] = (channels, *size)
+    transform = create_transform(**config, is_training=False)
+    mode = "L" if channels == 1 else "RGB"
+    return lambda image: transform(image.convert(mode))

@@ -1,0 +1,64 @@
+"""What made a result: every choice of the call, the model's sites, the versions."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..units import KINDS, Place, units_named
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What made paths: :func:`~neuronpath.find_path`'s arguments as they were taken, and what model they were taken to."""
+
+    method: str = "unknown"
+    objective: str = "joint"
+    effort: str = "standard"
+    preset: str | None = None
+    top_k: int = 1
+    output: str = "prob"
+    """The output's name; of a function of the user's own its qualified name."""
+    token: str = "pooled"
+    """The tokens that units are read on: "cls", "patch", "all" or "pooled"."""
+    quadrature: str = "gausslegendre"
+    n_steps: int | None = None
+    seed: int = 0
+    precision: str | None = None
+    model: str = "unknown"
+    """The architecture's name."""
+    sites: tuple[Place, ...] = ()
+    """(block, kind, width) of every site; empty where it isn't known."""
+    fingerprint: str | None = None
+    """A name for the names and shapes of the model's weights."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def units(self) -> str:
+        """ "neurons", "heads" or "both"."""
+        return units_named(self.sites) if self.sites else "neurons"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "sites": [list(place) for place in self.sites], "versions": dict(self.versions)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Settings":
+        """What :meth:`to_dict` gave; raises ValueError or TypeError for anything else."""
+        found = dict(found)
+        unknown = found.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"settings hold {min(unknown)!r}")
+        sites = tuple(Place(int(block), str(kind), int(width)) for block, kind, width in found.get("sites", ()))
+        if any(place.kind not in KINDS["both"] or place.width < 1 or place.block < 0 for place in sites):
+            raise ValueError("settings hold a site of no kind that is known")
+        return cls(**{**found, "sites": sites, "versions": dict(found.get("versions", {}))})
+
+    @classmethod
+    def from_version_1(cls, found: Mapping[str, Any]) -> "Settings":
+        """Of files that knew neurons only, their sites by the blocks' widths, and ``locate`` beside ``preset``."""
+        found = dict(found)
+        widths = found.pop("widths", None) or []
+        found["preset"] = found.get("preset") or found.pop("locate", None)
+        found.pop("locate", None)
+        known = {key: value for key, value in found.items() if key in {f.name for f in fields(cls)}}
+        return cls.from_dict({**known, "sites": [(block, "neuron", width) for block, width in enumerate(widths)]})

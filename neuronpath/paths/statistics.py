@@ -1,0 +1,101 @@
+"""What many paths share: how often each unit occurs, how alike classes are, how stable that is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from ..checks import InputError
+from ..models.outputs import as_target
+from .neuron_paths import NeuronPaths, check_any
+
+Labels = int | Sequence[int] | Tensor | np.ndarray
+
+
+def frequency(paths: NeuronPaths) -> list[Tensor]:
+    """The share of images whose path has the unit, a site (U,)."""
+    check_any(paths)
+    return [
+        torch.zeros(place.width).index_add_(0, found.flatten(), torch.ones(found.numel())) / len(paths)
+        for place, found in zip(paths.places, paths.units.unbind(1), strict=True)
+    ]
+
+
+def consensus(paths: NeuronPaths) -> tuple[Tensor, Tensor]:
+    """The most frequent units of every site (S, K), and the share of images' units that are these (S,)."""
+    shares, units = zip(*(site.topk(paths.units.shape[2]) for site in frequency(paths)), strict=True)
+    return torch.stack(units), torch.stack(shares).mean(1)
+
+
+def similarity(paths: NeuronPaths, labels: Labels, by: str = "frequency") -> pd.DataFrame:
+    """How alike classes are, (C, C): "frequency", the cosine of units' frequencies; "path", the Jaccard index of consensus paths."""
+    groups = _by_class(paths, labels)
+    if by == "frequency":
+        vectors = torch.stack([torch.cat(frequency(group)) for group in groups.values()])
+        vectors = vectors / vectors.norm(dim=1, keepdim=True)
+        matrix = (vectors @ vectors.T).clamp(max=1).numpy()
+    elif by == "path":
+        sets = [_as_set(consensus(group)[0]) for group in groups.values()]
+        matrix = np.array([[len(a & b) / len(a | b) for b in sets] for a in sets])
+    else:
+        raise InputError(f"by is {by!r}; expected 'frequency' or 'path'")
+    names = [paths.name_of(label) for label in groups]
+    return pd.DataFrame(matrix, index=names, columns=names)
+
+
+def cluster(similarities: pd.DataFrame) -> np.ndarray:
+    """Hierarchical clustering of classes by average linkage of 1 - similarity: scipy's linkage matrix (C - 1, 4)."""
+    distance = 1 - similarities.to_numpy(dtype=float)
+    np.fill_diagonal(distance, 0)
+    return linkage(squareform((distance + distance.T) / 2, checks=False), "average")
+
+
+def stability(paths: NeuronPaths, labels: Labels, seed: int = 0) -> pd.DataFrame:
+    """For each class, how alike its two halves are, and how alike one half is to the halves of other classes, on average.
+
+    Columns label, n, frequency (cosine) and path (Jaccard index) between the halves; frequency_others and path_others, means over
+    the other classes. Raises InputError for a class with fewer than two images.
+    """
+    truth = _truth(paths, labels)
+    groups = {
+        label: halves_of((truth == label).nonzero()[:, 0].numpy(), label, seed) for label in truth.unique().tolist()
+    }
+    parts = [paths[part] for halves in groups.values() for part in halves]
+    joined = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
+    merged = paths[np.concatenate([part for halves in groups.values() for part in halves])]
+    rows = []
+    matrices = {by: similarity(merged, joined, by).to_numpy() for by in ("frequency", "path")}
+    for i, (label, halves) in enumerate(groups.items()):
+        row = {"label": label, "n": sum(map(len, halves))}
+        for by, matrix in matrices.items():
+            others = [matrix[2 * i, 2 * j + 1] for j in range(len(groups)) if j != i]
+            row |= {by: matrix[2 * i, 2 * i + 1], f"{by}_others": np.mean(others) if others else np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def halves_of(images: np.ndarray, label: int, seed: int) -> list[np.ndarray]:
+    if len(images) < 2:
+        raise InputError(f"class {label} has {len(images)} image; expected at least 2, for halves")
+    shuffled = np.random.default_rng([seed, label]).permutation(images)
+    return [np.sort(shuffled[: (len(images) + 1) // 2]), np.sort(shuffled[(len(images) + 1) // 2 :])]
+
+
+def _truth(paths: NeuronPaths, labels: Labels) -> Tensor:
+    truth = as_target(labels, len(paths))
+    if truth is None:
+        raise InputError("labels is None; expected one class or one an image")
+    return truth
+
+
+def _by_class(paths: NeuronPaths, labels: Labels) -> dict[int, NeuronPaths]:
+    truth = _truth(paths, labels)
+    return {label: paths[(truth == label).nonzero()[:, 0]] for label in truth.unique().tolist()}
+
+
+def _as_set(path: Tensor) -> set[tuple[int, int]]:
+    return {(block, neuron) for block, neurons in enumerate(path.tolist()) for neuron in neurons}
