@@ -64,15 +64,17 @@ def examine(model: nn.Module, images: torch.Tensor, error: float = 1e-3, **optio
     paths = nph.find_path(model, images, **options)
     after = as_logits(model, images)
     assert torch.equal(before, after), "the model's output has changed"
-    vit = nph.view(model, options.get("token", "auto"))
-    assert paths.neurons.shape == (len(images), len(vit.blocks), 1)
-    assert (paths.neurons < torch.tensor(vit.widths)[:, None]).all()
+    vit = nph.view(model, options.get("token"), options.get("units"))
+    assert paths.units.shape == (len(images), len(vit.sites), 1)
+    assert (paths.units < torch.tensor(vit.widths)[:, None]).all()
     assert paths.output_change.abs().max() > 1e-5, "nothing was measured"
     assert (paths.delta.abs() <= error * paths.output_change.abs() + 1e-6).all(), "delta is too large"
+    total = paths.attribution.sum((1, 2))
+    assert torch.allclose(total, paths.output_change + paths.delta, rtol=1e-5, atol=1e-6), "delta is no difference"
 
     with at_rest(model):
         (run,) = clean_runs(vit, images, None, options.get("output", "prob"), internal_batch_size=len(images))
-        held = run.replaced(run.images, run.hidden)
+        held = run.replaced(run.rows, run.hidden)
         assert torch.allclose(held, run.value, rtol=1e-4, atol=1e-5), "F(1) is not the clean output"
         last: list[torch.Tensor] = []
         with inputs_seen(vit.blocks[-1], lambda args, _: last.append(args[0])):

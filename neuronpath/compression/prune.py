@@ -156,13 +156,13 @@ def _plan(
     images: Tensor | None,
 ) -> list[tuple[int, Tensor, Tensor | None]]:
     """For every layer that is cut, once: a site of it, the units that stay there, and what the others leave in the bias."""
+    _check_fits(vit.places, importance, type(vit.model).__name__)
     kept: dict[int, Tensor] = {}
     for kind in KINDS["both"]:
-        sites = [s for s, place in enumerate(vit.places) if place.kind == kind and s < len(importance)]
+        sites = [s for s, place in enumerate(vit.places) if place.kind == kind]
         rounding = (round_to, min_keep) if kind == "neuron" else (1, 1)
         chosen = select([importance[s] for s in sites], keep, scope=scope, round_to=rounding[0], min_keep=rounding[1])
         kept |= dict(zip(sites, chosen, strict=True))
-    _check_fits(vit.places, importance, type(vit.model).__name__)
     means = _means(vit, compensate, images)
     plan = []
     for sites in [*vit.tied, *([s] for s in range(len(vit.sites)) if not any(s in group for group in vit.tied))]:
@@ -179,7 +179,8 @@ def _plan(
 def _check_fits(places: Sequence[Place], importance: Sequence[Tensor], name: str) -> None:
     lengths = [len(values) for values in importance]
     if len(lengths) != len(places):
-        raise InputError(f"importance has {len(lengths)} sites, {name} has {len(places)}; expected as many")
+        what = "blocks" if len({place.kind for place in places}) == 1 else "sites (each block's heads and neurons)"
+        raise InputError(f"importance has {len(lengths)} {what}, {name} has {len(places)}; expected as many")
     for place, n in zip(places, lengths, strict=True):
         if n != place.width:
             raise InputError(

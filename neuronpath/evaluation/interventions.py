@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError
+from ..checks import InputError, check_one_of
 from ..models.hooks import eager
 from ..models.sites import visited
-from ..models.view import view
+from ..models.view import TOKENS, view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
 from ..units import as_index, as_unit, is_unit_list, kinds_named, place_of
@@ -48,6 +48,8 @@ def edited(
 
 def _chosen(model: nn.Module | ViT, path: Path, units: str | None, tokens: str | None) -> tuple[ViT, list[Tensor]]:
     """The view, and which units are meant, a site (B or 1, U)."""
+    if tokens is not None:
+        check_one_of("tokens", tokens, TOKENS)
     if isinstance(path, NeuronPaths):
         vit = view_for(path, model)
         vit, path = view(vit, tokens or vit.token), path.units

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,21 +22,21 @@ def in_turn(
     turns: dict[nn.Module, list[int]] = {}
     for i, module in enumerate(modules):
         turns.setdefault(module, []).append(i)
-    calls = dict.fromkeys(turns, 0)
+    counts: list[count] = []  # of each module's calls in the present run
 
     def begin(_model: nn.Module, _args: tuple) -> None:
-        calls.update(dict.fromkeys(turns, 0))
+        counts[:] = [count() for _ in turns]
 
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        i = turns[module][calls[module] % len(turns[module])]
-        calls[module] += 1
-        new = see(i, args, kwargs)
+    def hook(which: int, turns: list[int], _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        new = see(turns[next(counts[which]) % len(turns)], args, kwargs)
         return None if new is None else ((new, *args[1:]), kwargs)
 
+    begin(model, ())
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(begin).remove)
-        for module in turns:
-            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        for which, (module, places) in enumerate(turns.items()):
+            hook_here = partial(hook, which, places)
+            stack.callback(module.register_forward_pre_hook(hook_here, with_kwargs=True).remove)
         yield
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...checks import InputError, InputTypeError, check_count
+from ...checks import InputError, InputTypeError, check_count, check_one_of
 from ...models.outputs import Output, as_target
-from ...models.view import check_model, view
+from ...models.view import TOKENS, check_model, view
 from ...models.vit import ViT
 from ...paths.neuron_paths import NeuronPaths, check_any
 from ...runs.clean import check_images
@@ -76,6 +76,7 @@ def importance(
         >>> [tuple(block.shape) for block in nph.importance(model, images[:8], units="heads")][:2]
         [(4,), (4,)]
     """
+    check_one_of("tokens", tokens, TOKENS)
     if by == "joint":
         warnings.warn("importance(by='joint') is called by='complete' now", FutureWarning, stacklevel=2)
         by = "complete"

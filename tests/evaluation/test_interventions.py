@@ -145,7 +145,18 @@ def test_bad_input(demo):
             pass
     with pytest.raises(nph.InputError, match="neuron 99999 of block 0 is out of range"), nph.remove(model, [99999] * 8):
         pass
-    with pytest.raises(nph.InputError, match="tokens 'cls' is unknown; expected one of 'path', 'all'"):
-        nph.remove(model, [1] * 8, tokens="cls").__enter__()
+    with pytest.raises(nph.InputError, match="tokens 'path' is unknown; expected one of 'auto', 'pooled', 'cls'"):
+        nph.remove(model, [1] * 8, tokens="path")
+    for units, words in (
+        ([(8, 0)], "block 8 is out of range; expected 0 to 7"),
+        ([("head", 0, 4)], "head 4 of block 0 is out of range; expected 0 to 3"),
+        ([(0, 256)], "neuron 256 of block 0 is out of range"),
+        ([("tail", 0, 4)], "kind of unit 'tail' is unknown; expected one of 'head', 'neuron'"),
+        ([(1.5, 2)], "names no unit; expected"),
+    ):
+        with pytest.raises(nph.InputError, match=words):
+            nph.remove(model, units)
+    with pytest.raises(nph.InputError, match="block 1, head 2 is asked of neurons"):
+        nph.keep(model, [("head", 1, 2)], units="neurons")
     with pytest.raises(nph.InputError, match="value holds tensors of shapes"):
         nph.set_to(model, [1] * 8, [torch.zeros(3)] * 8)

@@ -10,7 +10,7 @@ from scipy import stats
 from small import as_logits, small_images, small_timm
 
 import neuronpath as nph
-from neuronpath.evaluation.evaluate import as_text, interval, measure, summary
+from neuronpath.evaluation.evaluate import as_text, effects, interval, summary
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def measured(demo):
     some = list(range(0, 240, 6)) + wrong_ones(demo)[:3]
     images, labels = images[some], labels[some]
     paths = nph.find_paths(model, images, ["joint", "causal", "random"], labels)
-    return model, images, labels, paths, measure(model, images, labels, paths, batch_size=16)
+    return model, images, labels, paths, effects(model, images, labels, paths, batch_size=16)
 
 
 def wrong_ones(demo):
@@ -61,7 +61,7 @@ def test_accuracy_changes(measured):
     with nph.remove(model, [list(range(256))] * 8):  # nothing is left of the class token's MLPs
         after = (as_logits(model, images).argmax(1) == labels).float()
     before = (as_logits(model, images).argmax(1) == labels).float()
-    everything = measure(model, images, labels, {"all": [list(range(256))] * 8})
+    everything = effects(model, images, labels, {"all": [list(range(256))] * 8})
     np.testing.assert_array_equal(everything["accuracy_removed"], after - before)
     assert everything["accuracy_removed"].min() == -1
     assert table["right"].sum() == 3 * before.sum().item()
@@ -97,7 +97,7 @@ def test_interval_is_scipy_s():
 
 def test_the_same_numbers_again(measured):
     model, images, labels, paths, table = measured
-    again = measure(model, images, labels, paths, batch_size=5)
+    again = effects(model, images, labels, paths, batch_size=5)
     pd.testing.assert_frame_equal(table, again, rtol=1e-3, atol=1e-6)  # another batch size: rounding
     pd.testing.assert_frame_equal(summary(table, 1), summary(table, 1))
     assert not summary(table, 1)["low"].equals(summary(table, 2)["low"])
@@ -127,12 +127,12 @@ def test_without_labels(measured):
 def test_bad_input(measured):
     model, images, labels, paths, _ = measured
     for call, match in (
-        (lambda: measure(model, images, labels, {}), "there are no paths to evaluate"),
-        (lambda: measure(model, images[:4], labels[:4], paths), "there are 43 paths of 'joint' for 4 images"),
-        (lambda: measure(model, images, 10, {"a": [1] * 8}), "target 10 is out of range; expected 0 to 9"),
-        (lambda: measure(model, images, labels, {"a": [1] * 7}), r"neurons has shape \(43, 7, 1\)"),
+        (lambda: effects(model, images, labels, {}), "there are no paths to evaluate"),
+        (lambda: effects(model, images[:4], labels[:4], paths), "there are 43 paths of 'joint' for 4 images"),
+        (lambda: effects(model, images, 10, {"a": [1] * 8}), "target 10 is out of range; expected 0 to 9"),
+        (lambda: effects(model, images, labels, {"a": [1] * 7}), r"neurons has shape \(43, 7, 1\)"),
         (
-            lambda: measure(model, images, labels, {**paths, "b": nph.find_path(model, images, 3, method="random")}),
+            lambda: effects(model, images, labels, {**paths, "b": nph.find_path(model, images, 3, method="random")}),
             "the paths of 'b' explain other classes than those of 'joint'",
         ),
         (
@@ -144,7 +144,7 @@ def test_bad_input(measured):
             call()
     other = small_timm("vision_transformer", "vit_small_patch16_224")
     with pytest.raises(nph.InputError, match="made for another model"):
-        measure(other, small_images(other, 43), None, paths)
+        effects(other, small_images(other, 43), None, paths)
 
 
 def test_settings_tell_what_was_done(measured):

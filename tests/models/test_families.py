@@ -5,9 +5,9 @@ import textbook
 import timm
 import torch
 from make_models_table import TABLE, row_of
+from others import OwnViT, transformers_models
 from PIL import Image
 from small import NAMES, examine, redrawn, small_images, small_timm
-from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
@@ -79,7 +79,7 @@ def test_pooling_and_tokens(global_pool, reg_tokens, include):
         assert torch.equal(vit.join(chosen, others), sequence)
         read = set(chosen[0, :, 0].tolist())
         registers = set(range(1, 1 + reg_tokens))
-        assert (registers <= read) if (token in ("auto", "all") and auto == "all") else not registers & read
+        assert (registers <= read) if token == "all" or (token, auto) == ("auto", "all") else not registers & read
 
 
 def test_a_token_that_the_model_lacks(random_vit, random_images):
@@ -91,7 +91,7 @@ def test_a_token_that_the_model_lacks(random_vit, random_images):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"locate": "progressive"}, {"preset": "paper", "n_steps": 3}, {"method": "causal"}], ids=str
+    "options", [{}, {"preset": "progressive"}, {"preset": "paper", "n_steps": 3}, {"method": "causal"}], ids=str
 )
 def test_every_method_on_torchvision(options):
     model = redrawn(VisionTransformer(32, 8, 3, 2, 48, 96, num_classes=7))
@@ -122,26 +122,6 @@ def test_torchvision(name):
     )
     assert nph.view(model).widths == [made["mlp_dim"]] * 2
     examine(model, images)
-
-
-def transformers_models():
-    """(class name, what its configuration changes, the tokens that its head pools)."""
-    beit = {"use_relative_position_bias": True}
-    return [
-        ("ViTForImageClassification", {}, "cls"),
-        ("DeiTForImageClassification", {}, "cls"),
-        ("DeiTForImageClassificationWithTeacher", {}, "cls"),
-        ("BeitForImageClassification", beit, "patch"),
-        ("BeitForImageClassification", {"use_mean_pooling": False, "use_shared_relative_position_bias": True}, "cls"),
-        ("Dinov2ForImageClassification", {"mlp_ratio": 2}, "all"),
-        ("Dinov2ForImageClassification", {"mlp_ratio": 2, "use_swiglu_ffn": True}, "all"),
-        ("Dinov2WithRegistersForImageClassification", {"mlp_ratio": 2, "num_register_tokens": 4}, "all"),
-        ("ViTModel", {}, "cls"),
-        ("BeitModel", beit, "patch"),
-        ("Dinov2Model", {"mlp_ratio": 2}, "cls"),
-        ("Dinov2WithRegistersModel", {"mlp_ratio": 2, "num_register_tokens": 4}, "cls"),
-        ("DINOv3ViTModel", {"num_register_tokens": 4, "use_gated_mlp": True}, "cls"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "changes", "token"), transformers_models(), ids=str)
@@ -198,66 +178,16 @@ def test_refused_with_the_reason(name):
     assert "register_vit" in str(refusal.value)
 
 
-class OwnBlock(nn.Module):
-    """Attention and a gated MLP, called with a mask."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.attention = nn.Linear(dim, dim)
-        self.up, self.gate, self.down = nn.Linear(dim, hidden), nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-
-    def attend(self, x, mask):
-        return x + (mask[:, 0] @ self.attention(x))
-
-    def mlp(self, x):
-        return x + self.down(self.up(x).tanh() * self.gate(x).sigmoid())
-
-    def forward(self, x, mask):
-        return self.mlp(self.attend(x, mask))
-
-
-class OwnViT(nn.Module):
-    """Every image has a mask of its own, made of its pixels, that all blocks are called with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(3 * 64, 24)
-        self.layers = nn.ModuleList(OwnBlock(24, 40) for _ in range(4))
-        self.head = nn.Linear(24, 6)
-
-    def forward(self, images):
-        patches = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
-        mask = (patches @ patches.mT / 50).softmax(-1)[:, None]
-        x = self.embed(patches)
-        for layer in self.layers:
-            x = layer(x, mask)
-        return self.head(x.mean(1))
-
-
-@nph.register_vit(OwnViT)
-def view_own(model: OwnViT) -> nph.ViT:
-    return nph.ViT(
-        model=model,
-        blocks=model.layers,
-        halves=[nph.Halves(OwnBlock.attend, OwnBlock.mlp)] * len(model.layers),
-        neurons=[layer.down for layer in model.layers],
-        readout=lambda x: model.head(x.mean(1)),
-        pools="patch",
-        num_prefix_tokens=0,
-        num_cls_tokens=0,
-    )
-
-
 def test_own_model_whose_blocks_get_a_mask_an_image():
     model = redrawn(OwnViT())
     images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     examine(model, images)
-    together = nph.find_path(model, images, locate="progressive")
+    together = nph.find_path(model, images, preset="progressive")
     for index in range(5):
-        alone = nph.find_path(model, images[index : index + 1], locate="progressive")
+        alone = nph.find_path(model, images[index : index + 1], preset="progressive")
         assert torch.equal(alone.neurons, together[index].neurons)
         assert torch.allclose(alone.score, together[index].score, rtol=1e-4)
-    pieces = nph.find_path(model, images, locate="progressive", internal_batch_size=2)
+    pieces = nph.find_path(model, images, preset="progressive", internal_batch_size=2)
     assert torch.equal(pieces.neurons, together.neurons)
 
 
@@ -274,7 +204,7 @@ def test_one_block_whose_others_the_head_reads():
     """With one block, what the head reads of the tokens without neurons passes that block's MLP."""
     model = small_timm("eva", "eva02_tiny_patch14_224", depth=1, global_pool="")
     (run,) = clean_under_rest(model, "cls")
-    assert torch.allclose(run.replaced(run.images, run.hidden), run.value, atol=1e-5)
+    assert torch.allclose(run.replaced(run.rows, run.hidden), run.value, atol=1e-5)
 
 
 def clean_under_rest(model, token):

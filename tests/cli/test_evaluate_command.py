@@ -5,8 +5,8 @@ import sys
 
 import pandas as pd
 import pytest
+from commands import Result, refused
 from PIL import Image
-from test_cli import Result, refused
 
 import neuronpath as nph
 from neuronpath.cli import main as cli
@@ -110,7 +110,7 @@ def test_the_paper_s_tables(evaluate):
 
 def test_bad_input(evaluate, folder, tmp_path):
     refused(evaluate("--methods", "joint,gusto"), "'gusto'", "activation, causal")
-    refused(evaluate("--target", "both"), "'both'", "'label' or 'predicted'")
+    refused(evaluate("--target", "both"), "'both'", "'label', 'predicted'")
     refused(evaluate("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no folder was named")
     refused(evaluate(tmp_path / "nowhere"), "nowhere is no folder")
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,9 @@ from PIL import Image
 from small import small_timm
 
 import neuronpath as nph
-from neuronpath.data.files import class_namer, find_images, open_image, transform_of
+from neuronpath.data.files import find_images, open_image
+from neuronpath.models.class_names import class_namer
+from neuronpath.models.transform import transform_of
 
 GREY = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], -1)

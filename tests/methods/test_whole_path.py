@@ -19,7 +19,7 @@ METHODS = {
     "thorough": {"effort": "thorough"},
     "complete": {"objective": "complete"},
     "causal": {"method": "causal"},
-    "progressive": {"locate": "progressive"},
+    "progressive": {"preset": "progressive"},
     "paper": {"preset": "paper", "n_steps": 4},
 }
 
@@ -76,7 +76,7 @@ def test_whole_path_choice_is_the_best_of_all_products():
 
 def test_thorough_is_never_below_progressive_and_standard_seldom(demo):
     model, images, _ = demo
-    progressive = nph.find_path(model, images, locate="progressive")
+    progressive = nph.find_path(model, images, preset="progressive")
     thorough = nph.find_path(model, images, effort="thorough")
     standard = nph.find_path(model, images)
     close = thorough.score < 1.01 * progressive.score  # the others can't be below, their integrals' error is 0.1 %
@@ -150,7 +150,7 @@ def test_blocks_run_as_the_formulas_say(demo, n):
     rows, _ = rows_run(model, images, method="causal", quadrature="gausslegendre", n_steps=n)
     assert [rows[i] for i in range(1, blocks)] == [clean + check + figures] * (blocks - 1)
 
-    for call in ({"locate": "progressive", "quadrature": "gausslegendre"}, {"preset": "paper"}):
+    for call in ({"preset": "progressive", "quadrature": "gausslegendre"}, {"preset": "paper"}):
         rows, _ = rows_run(model, images, n_steps=n, **call)
         # block i runs live for every earlier block's choice, and once with the path's tangent
         assert [rows[i] for i in range(1, blocks)] == [
@@ -230,11 +230,18 @@ def test_low_precision(demo, method):
 def test_choices_that_do_not_go_together(demo):
     model, images, _ = demo
     for call, words in (
-        ({"method": "causal", "preset": "paper"}, "choices of method 'joint'"),
-        ({"preset": "paper", "objective": "complete"}, "sought over the whole path"),
+        ({"method": "causal", "preset": "paper"}, "preset 'paper' has method 'joint'"),
+        ({"preset": "paper", "objective": "complete"}, "preset 'paper' has objective 'joint'"),
         ({"effort": "heroic"}, "effort 'heroic' is unknown; expected one of 'standard', 'thorough'"),
         ({"objective": "x"}, "objective 'x'"),
-        ({"locate": "x"}, "locate 'x'"),
+        ({"method": "causal", "objective": "complete"}, "objective is a choice of method 'joint'"),
+        ({"units": "both", "objective": "joint"}, "differ in scale; expected 'complete'"),
+        (
+            {"units": "heads", "preset": "paper"},
+            "'paper' finds paths of neurons; expected units='neurons', not 'heads'",
+        ),
+        ({"units": "tails"}, "units 'tails' is unknown; expected one of 'neurons', 'heads', 'both'"),
+        ({"units": "both", "top_k": 5}, "top_k is 5; expected a whole number from 1 to 4, the heads of a block"),
         ({"precision": "fp8"}, "precision 'fp8'"),
     ):
         with pytest.raises(nph.InputError, match=words):

@@ -19,7 +19,7 @@ def with_and_without_head():
     return whole, body, weight, bias
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "causal"}, {"locate": "progressive"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"method": "causal"}, {"preset": "progressive"}], ids=str)
 def test_a_headless_model_with_the_head_as_a_function(options):
     whole, body, weight, bias = with_and_without_head()
     images = small_images(whole, 5)
@@ -34,7 +34,7 @@ def test_a_headless_model_with_the_head_as_a_function(options):
         assert torch.allclose(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-6)
     assert found.target.tolist() == [0, 1, 2, 3, 4]
     assert found.predicted.tolist() == [-1] * 5
-    assert found.settings["output"].endswith("zero_shot")
+    assert found.settings.output.endswith("zero_shot")
     again = nph.joint_influence(body, images, found.neurons, found.target, output=zero_shot)
     assert torch.allclose(again.score, found.score, rtol=2e-3)
 

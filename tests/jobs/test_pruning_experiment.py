@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import Result
 from PIL import Image
 from small import as_logits
-from test_cli import Result
 
 import neuronpath as nph
 from neuronpath.cli import main as cli
-from neuronpath.cli import prune_experiment as pruning_cli
-from neuronpath.jobs.pruning.experiment import Data, Plan, digits, multiply_adds, run_experiment
+from neuronpath.compression.cost import multiply_adds
+from neuronpath.jobs.pruning.data import Data, digits
+from neuronpath.jobs.pruning.experiment import run_experiment
+from neuronpath.jobs.pruning.plan import Plan
 from neuronpath.jobs.pruning.tables import TIMES, resampled
 
 WORDS = ("--importances", "magnitude,random,taylor", "--keeps", "0.5,0.0625", "--seeds", "2", "--calibration", "16",
@@ -32,7 +34,7 @@ def prune_experiment(monkeypatch, capsys):
     """``prune-experiment`` with these arguments, in this process, on the first 24 held-out digits."""
     whole = digits()
     few = type(whole)(whole.pool[:64], whole.pool_labels[:64], whole.test[:24], whole.test_labels[:24])
-    monkeypatch.setattr(pruning_cli, "digits", lambda: few)
+    monkeypatch.setattr("neuronpath.jobs.pruning.data.digits", lambda: few)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["prune-experiment", *map(str, arguments)])
@@ -97,8 +99,8 @@ def test_killed_and_started_again_it_ends_with_the_same_table(tmp_path):
 
 
 def test_the_paper_s_protocol(prune_experiment, tmp_path, demo, monkeypatch):
-    monkeypatch.setattr("neuronpath.jobs.pruning.experiment.PAPER_K", (2,))
-    monkeypatch.setattr("neuronpath.jobs.pruning.experiment.PAPER_SHARES", (0.3, 1.0))
+    monkeypatch.setattr("neuronpath.jobs.pruning.plan.PAPER_K", (2,))
+    monkeypatch.setattr("neuronpath.jobs.pruning.plan.PAPER_SHARES", (0.3, 1.0))
     result = prune_experiment("--protocol", "paper", "--seeds", 1, "--calibration", 64, "--out", tmp_path / "e")
     assert (result.code, result.err) == (0, "")
     runs = pd.read_csv(tmp_path / "e/runs.csv")

@@ -8,9 +8,9 @@ import sys
 import pytest
 import timm
 import torch
+from others import OwnViT, transformers_models
 from safetensors.torch import save_file
 from small import as_logits, redrawn, small_images, small_timm
-from test_families import OwnViT, transformers_models
 from timm.models.vitamin import GeGluMlp
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -74,7 +74,7 @@ def test_mask_equals_slice(name, scope):
             assert (module.out_features, module.in_features) == tuple(module.weight.shape)
         if isinstance(module, nn.LayerNorm):
             assert module.weight is None or module.normalized_shape == tuple(module.weight.shape)
-    assert [b.out_features for b in view.neurons] == [b.out_features for b in vit.neurons]
+    assert [s.reader.out_features for s in view.sites] == [s.reader.out_features for s in vit.sites]
 
 
 def test_geglu_whose_norm_stands_before_its_neurons():
@@ -188,7 +188,7 @@ def test_of_paths_by_hand(demo):
         assert torch.allclose(torch.stack(nph.importance(paths, by="frequency", target=target)), often, atol=1e-7)
 
 
-@pytest.mark.parametrize("tokens", ["all", "path"])
+@pytest.mark.parametrize("tokens", ["all", "pooled"])
 @pytest.mark.parametrize("output", ["prob", "logit"])
 def test_causal_is_the_derivative_of_a_gate(demo, tokens, output):
     """Against central differences of gates of 1 ± h, in float64."""
@@ -200,7 +200,7 @@ def test_causal_is_the_derivative_of_a_gate(demo, tokens, output):
     def value(block, neuron, factor):
         def gate(_module, args):
             x = args[0].clone()
-            x[:, slice(0, 1) if tokens == "path" else slice(None), neuron] *= factor
+            x[:, slice(0, 1) if tokens == "pooled" else slice(None), neuron] *= factor
             return (x,)
 
         handle = model.blocks[block].mlp.fc2.register_forward_pre_hook(gate)
@@ -213,25 +213,30 @@ def test_causal_is_the_derivative_of_a_gate(demo, tokens, output):
         assert found[block][neuron].item() == pytest.approx(abs(slope), rel=1e-4, abs=1e-9)
 
 
-def test_joint_is_complete(demo):
-    """Signed, the attributions of all neurons of one image sum to F less F with every neuron at 0; here in modulus, few nodes."""
-    from neuronpath.compression.importances import clean_values, gate_gradients
-
-    from neuronpath.runs.quadrature import nodes_and_weights
-
+def test_complete_by_hand(demo):
+    """Against held runs by hooks, every neuron on every token at alpha times its value, with the same two nodes."""
     model, images, labels = demo
-    vit = nph.view(model)
-    clean = [values.detach() for values in clean_values(vit, images[:3])[0]]
-    total = torch.zeros(3)
-    for alpha, weight in zip(*nodes_and_weights("gausslegendre", 32), strict=True):
-        held = [values * alpha for values in clean]
-        gradients = gate_gradients(vit, images[:3], labels[:3], "prob", "all", held)
-        total += sum(gradient.sum(1) for gradient in gradients) * (weight / alpha)
-    everything = torch.arange(256).repeat(8, 1)
-    with nph.remove(model, everything, tokens="all"):
-        empty = as_logits(model, images[:3]).softmax(1)
-    change = (as_logits(model, images[:3]).softmax(1) - empty).gather(1, labels[:3, None])[:, 0]
-    assert torch.allclose(total, change, atol=1e-4)
+    found = nph.importance(model, images[:3], by="complete", target=labels[:3])
+    with pytest.warns(FutureWarning, match="by='complete'"):
+        assert all(map(torch.equal, nph.importance(model, images[:3], by="joint", target=labels[:3]), found))
+    clean, expected = [], [torch.zeros(3, 256) for _ in range(8)]
+    handles = [
+        b.mlp.fc2.register_forward_pre_hook(lambda _, args: clean.append(args[0].detach())) for b in model.blocks
+    ]
+    as_logits(model, images[:3])
+    for handle in handles:
+        handle.remove()
+    for alpha in (0.5 - 3**-0.5 / 2, 0.5 + 3**-0.5 / 2):  # Gauss-Legendre's two nodes, of weight a half
+        held = [(alpha * values).requires_grad_() for values in clean]
+        hold = zip(model.blocks, held, strict=True)
+        handles = [b.mlp.fc2.register_forward_pre_hook(lambda _, args, v=v: (v,)) for b, v in hold]
+        value = model(images[:3]).softmax(1).gather(1, labels[:3, None]).sum()
+        for total, values, gradient in zip(expected, clean, torch.autograd.grad(value, held), strict=True):
+            total += (values * gradient).sum(1) / 2
+        for handle in handles:
+            handle.remove()
+    for mine, total in zip(found, expected, strict=True):
+        assert torch.allclose(mine, total.abs().mean(0), rtol=1e-3, atol=1e-8)
 
 
 def test_taylor_and_activation_by_hand(demo):
@@ -266,7 +271,7 @@ def test_random_is_seeded(demo):
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("by", ["joint", "causal", "taylor", "activation"])
+@pytest.mark.parametrize("by", ["complete", "causal", "taylor", "activation"])
 def test_batches_and_modes_change_nothing(demo, by):
     model, images, _ = demo
     together = nph.importance(model, images[:5], by=by)
@@ -362,7 +367,7 @@ def test_bad_input(demo):
     refused("importance by 'path' is none of a model", lambda: nph.importance(model, images, by="path"))
     refused("importance by 'taylor' is none of neuron paths",
             lambda: nph.importance(nph.find_path(model, images[:1]), by="taylor"))  # fmt: skip
-    refused("tokens 'cls' is unknown", lambda: nph.importance(model, images, tokens="cls"))
+    refused("tokens 'path' is unknown", lambda: nph.importance(model, images, tokens="path"))
     refused("target 10 is out of range", lambda: nph.importance(model, images[:2], target=10))
     refused("no path explains class 77", lambda: nph.importance(nph.find_path(model, images[:1]), target=77))
     refused("no vision transformer", lambda: nph.prune(nn.Linear(3, 3), importance, 0.5))
@@ -381,8 +386,8 @@ def test_mlps_that_cannot_be_cut_are_refused_by_name():
     with pytest.raises(nph.InputTypeError, match=r"block 2 of .* computes something else without a neuron"):
         nph.prune(model, random_importance(model), 0.5)
     model = small_timm(*TIMM["plain"])
-    model.blocks[2].mlp = model.blocks[0].mlp
-    with pytest.raises(nph.InputTypeError, match="blocks 0 and 2 share one MLP"):
+    model.blocks[2].mlp.fc2.weight = model.blocks[0].mlp.fc2.weight
+    with pytest.raises(nph.InputTypeError, match="blocks 0 and 2 share weights in layers of their own"):
         nph.prune(model, random_importance(model), 0.5)
     model = small_timm(*TIMM["plain"])
     model.blocks[0].mlp.norm = nn.Linear(192, 192)
@@ -445,7 +450,9 @@ def test_files_that_cannot_be_used_are_refused(demo, tmp_path):
     refused("is damaged or no safetensors", whole[: len(whole) // 2])
     refused("is damaged or no safetensors", b"")
     refused("is damaged or no safetensors", b"not at all")
-    refused("is of version '2'; this neuronpath reads version 1", whole.replace(b'"version":"1"', b'"version":"2"'))
+    refused(
+        "is of version '3'; this neuronpath reads versions 1 and 2", whole.replace(b'"version":"2"', b'"version":"3"')
+    )
     refused("have changed since they were written", whole[:-8] + bytes(8))
     refused("have changed since they were written", whole.replace(b"[64, 64, 64", b"[64, 64, 32"))
     save_file({"x": torch.zeros(2)}, path)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import neuronpath as nph
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def test_never_over_an_existing_file(paths, tmp_path):
 
 
 def test_a_failing_save_leaves_nothing(paths, tmp_path, monkeypatch):
-    broken = dataclasses.replace(paths, settings={"nan": float("nan")})
+    broken = dataclasses.replace(paths, settings=dataclasses.replace(paths.settings, versions={"nan": float("nan")}))
     with pytest.raises(ValueError, match="JSON"):
         broken.save(tmp_path / "p.json")
     assert not list(tmp_path.iterdir())
@@ -47,22 +50,26 @@ def test_a_failing_save_leaves_nothing(paths, tmp_path, monkeypatch):
 
 def damage(document: dict, how: str) -> str:
     if how == "version":
-        document["version"] = 2
+        document["version"] = 3
     elif how == "format":
         document["format"] = "something.else"
     elif how == "column":
         del document["paths"][1]["score"]
     elif how == "shape":
-        document["paths"][1]["neurons"].pop()
+        document["paths"][1]["units"].pop()
     elif how == "kind":
         document["paths"][1]["target"] = "seven"
+    elif how == "sites":
+        document["settings"]["sites"].pop()
+    elif how == "setting":
+        document["settings"]["made_by"] = "nobody"
     elif how == "list":
         return "[]"
     text = json.dumps(document)
     return text[: len(text) // 2] if how == "cut" else text
 
 
-@pytest.mark.parametrize("how", ["version", "format", "column", "shape", "kind", "list", "cut"])
+@pytest.mark.parametrize("how", ["version", "format", "column", "shape", "kind", "sites", "setting", "list", "cut"])
 def test_damaged_files_are_refused_in_one_line(paths, tmp_path, how):
     file = paths.save(tmp_path / "p.json")
     file.write_text(damage(json.loads(file.read_text()), how))
@@ -97,19 +104,59 @@ def test_concat_is_the_inverse_of_indexing(paths):
     assert nph.concat([paths[:2], paths[2:]]) == paths
     with pytest.raises(nph.InputError, match="no paths"):
         nph.concat([])
-    other = dataclasses.replace(paths, settings={**paths.settings, "output": "logit"})
+    other = dataclasses.replace(paths, settings=dataclasses.replace(paths.settings, output="logit"))
     with pytest.raises(nph.InputError, match="output"):
         nph.concat([paths, other])
     with pytest.raises(TypeError, match="expected NeuronPaths"):
         nph.concat([paths, 3])
 
 
-def test_frame_holds_every_neuron(paths):
+def test_frame_holds_every_unit(paths):
     frame = paths.to_frame()
     assert len(frame) == paths.neurons.numel()
     row = frame[(frame["image"] == 3) & (frame["block"] == 6) & (frame["rank"] == 1)].iloc[0]
-    assert row["neuron"] == paths.neurons[3, 6, 1]
+    assert (row["kind"], row["unit"]) == ("neuron", paths.neurons[3, 6, 1])
     assert row["attribution"] == pytest.approx(paths.attribution[3, 6, 1].item())
     assert row["name"] == "d"
     total = frame.groupby("image")["attribution"].sum().to_numpy()
     assert np.allclose(total, (paths.output_change + paths.delta).numpy(), atol=1e-6)
+
+
+def test_files_of_version_1_load(demo, tmp_path):
+    model, images, _ = demo
+    loaded = nph.NeuronPaths.load(DATA / "paths_version_1.json")
+    document = json.loads((DATA / "paths_version_1.json").read_text())
+    assert loaded.neurons.tolist() == [path["neurons"] for path in document["paths"]]
+    assert loaded.heads.shape == (2, 0, 2)
+    assert loaded.settings.method == document["settings"]["method"]
+    assert [place.width for place in loaded.settings.sites] == document["settings"]["widths"]
+    found = nph.find_path(model, images[:2], top_k=2, names=["a", "b"])
+    assert torch.equal(found.neurons, loaded.neurons)
+    assert torch.allclose(found.attribution, loaded.attribution, rtol=1e-3, atol=1e-6)
+    with nph.remove(model, loaded), torch.no_grad():
+        removed = model(images[:2]).softmax(1).gather(1, loaded.target[:, None])[:, 0]
+    assert torch.allclose(loaded.probability - removed, loaded.removal, atol=1e-5)
+    assert nph.NeuronPaths.load(loaded.save(tmp_path / "again.json")) == loaded
+    assert nph.NeuronPaths.load(DATA / "paths_version_1_progressive.json").settings.preset == "progressive"
+
+
+@pytest.fixture(scope="module")
+def mixed(demo):
+    return nph.find_path(demo[0], demo[1][:3], units="both", method="causal")
+
+
+def test_heads_and_neurons_have_their_names(mixed, tmp_path):
+    assert nph.NeuronPaths.load(mixed.save(tmp_path / "p.json")) == mixed
+    assert torch.equal(mixed.heads, mixed.units[:, ::2])
+    assert torch.equal(mixed.neurons, mixed.units[:, 1::2])
+    named = mixed.units_of(1)
+    assert named[8] == nph.Unit(4, int(mixed.heads[1, 4, 0]), "head")
+    assert str(named[9]) == f"block 4, neuron {int(mixed.neurons[1, 4, 0])}"
+    frame = mixed.to_frame()
+    assert frame["kind"].tolist()[:4] == ["head", "neuron"] * 2
+    assert frame["block"].tolist()[:4] == [0, 0, 1, 1]
+    expected = [
+        f"h{h}+{n}" for h, n in zip(mixed.heads[2, :, 0].tolist(), mixed.neurons[2, :, 0].tolist(), strict=True)
+    ]
+    assert mixed.columns()["path"][2].split() == expected
+    assert repr(mixed) == "NeuronPaths(3 images, 8 blocks, 1 heads and 1 neurons a block, method='causal')"

@@ -85,7 +85,7 @@ def test_every_neuron_is_drawn_with_its_figures(page, ways):
             for block in range(8):
                 attrs, label = next(points)
                 neuron, worth = int(paths.neurons[image, block, 0]), float(paths.attribution[image, block, 0])
-                assert (attrs["data-block"], attrs["data-neuron"], label) == (str(block), str(neuron), str(neuron))
+                assert (attrs["data-unit"], label) == (f"block {block}, neuron {neuron}", str(neuron))
                 assert float(attrs["data-attribution"]) == pytest.approx(worth, rel=1e-3)
                 assert float(attrs["data-activation"]) == pytest.approx(
                     float(paths.activations[image, block, 0]), rel=1e-3
@@ -138,8 +138,10 @@ def test_maps_and_favourites_are_what_the_model_does(demo, data, ways):
             assert np.allclose(shown * peak, maps[image, block], atol=0.005 * peak)
         block, neuron = 4, int(paths.neurons[3, 4, 0])
         best, numbers, _ = nph.most_active(model, images[:12], [(block, neuron)], 4)
-        assert [number for number, _ in way["likes"][f"{block}-{neuron}"]] == numbers[0].tolist()
-        assert [value for _, value in way["likes"][f"{block}-{neuron}"]] == pytest.approx(best[0].tolist(), rel=1e-3)
+        assert [number for number, _ in way["likes"][f"{block}-neuron-{neuron}"]] == numbers[0].tolist()
+        assert [value for _, value in way["likes"][f"{block}-neuron-{neuron}"]] == pytest.approx(
+            best[0].tolist(), rel=1e-3
+        )
 
 
 def test_pictures_are_kept_once_each(demo, file, page):
@@ -196,7 +198,7 @@ def test_settings_and_versions_stand_at_the_foot(page, ways):
     body = " ".join(text for _, text in page.all("footer"))
     for value in ("gaussradau", "gausslegendre", "neuronpath_digits", "8 blocks of 256 neurons", torch.__version__):
         assert value in body
-    assert ways["joint"].settings["fingerprint"] in body
+    assert ways["joint"].settings.fingerprint in body
 
 
 def test_twenty_photographs_in_three_megabytes(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 import neuronpath as nph
 
-CASES = json.loads((Path(__file__).parent / "data" / "parity.json").read_text())["cases"]
+CASES = json.loads((Path(__file__).parents[1] / "data" / "parity.json").read_text())["cases"]
 BY_NAME = {f"{case['pool']}-seed{case['seed']}-target{case['target']}": case for case in CASES}
 WITH_ACTIVATION_PATH = [name for name, case in BY_NAME.items() if "activation_path" in case]
 

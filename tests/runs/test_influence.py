@@ -94,7 +94,7 @@ def test_the_run_at_1_is_the_clean_run(random_vit, random_images, pool):
     logits = model(images)
     with at_rest(model):
         (run,) = clean_runs(nph.view(model), images, None, "prob")
-        found = run.replaced(run.images, path_hidden(run, draw_path(5, [64] * 4, 3), run.images, 1.0))
+        found = run.replaced(run.rows, path_hidden(run, draw_path(5, [64] * 4, 3), run.rows, 1.0))
     assert torch.allclose(found, logits.softmax(1).max(1).values, rtol=1e-6, atol=1e-6)
 
 

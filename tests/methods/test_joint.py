@@ -12,7 +12,7 @@ import torch
 import neuronpath as nph
 
 # Found by the textbook in float64; make_digits_paper.py makes it again.
-DIGITS_PAPER = json.loads((Path(__file__).parent / "data" / "digits_paper.json").read_text())
+DIGITS_PAPER = json.loads((Path(__file__).parents[1] / "data" / "digits_paper.json").read_text())
 
 pools = pytest.mark.parametrize("pool", ["token", "avg"])
 outputs = pytest.mark.parametrize("output", ["prob", "logit"])
@@ -20,7 +20,7 @@ outputs = pytest.mark.parametrize("output", ["prob", "logit"])
 
 def progressive(model, images, target=None, **settings):
     """Locating block by block with anchored candidates."""
-    return nph.find_path(model, images, target, locate="progressive", n_steps=3, **settings).neurons
+    return nph.find_path(model, images, target, preset="progressive", n_steps=3, **settings).neurons
 
 
 def gauss(n):

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 import pytest
 
 import neuronpath as nph
-from neuronpath.paths.tables import html_table, table
 
 EVIL = "<script>alert(1)</script>.png"
 
@@ -51,14 +50,14 @@ def test_a_notebook_shows_a_row_an_image(paths):
 
 
 def test_a_long_table_is_cut(paths):
-    assert len(Cells(html_table(paths)).rows) == 21
-    assert "and 5 more images" in html_table(paths)
-    assert "more images" not in html_table(paths[:20])
-    assert len(Cells(html_table(paths[:0])).rows) == 1
+    assert len(Cells(paths._repr_html_()).rows) == 21
+    assert "and 5 more images" in paths._repr_html_()
+    assert "more images" not in paths[:20]._repr_html_()
+    assert len(Cells(paths[:0]._repr_html_()).rows) == 1
 
 
 def test_a_model_without_classes(demo):
     paths = nph.find_path(demo[0], demo[1][:1], output=lambda logits, target: logits[:, 0])
     unknown = paths.__class__(**{**vars(paths), "target": paths.target * 0 - 1, "predicted": paths.predicted * 0 - 1})
-    assert Cells(html_table(unknown)).rows[1][1:3] == ["", ""]
-    assert "-1" not in table(unknown).split("\n")[1].split("  ")[1]
+    assert Cells(unknown._repr_html_()).rows[1][1:3] == ["", ""]
+    assert "-1" not in unknown.to_text().split("\n")[1].split("  ")[1]

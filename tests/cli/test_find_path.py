@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import timm
 import torch
+from commands import Result, refused
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -19,12 +19,6 @@ import neuronpath as nph
 from neuronpath.cli import main as cli
 
 TINY = "vit_tiny_patch16_224"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -47,16 +41,6 @@ def digit(tmp_path: Path) -> Path:
     path = tmp_path / "digit.png"
     Image.fromarray((pixels[0] * 15).astype(np.uint8), "L").resize((32, 32)).save(path)
     return path
-
-
-def refused(result: Result, *words: str) -> None:
-    """Exit code 2, nothing printed but one line on stderr that holds these words."""
-    assert result.code == 2
-    assert result.out == ""
-    assert result.err.count("\n") == 1
-    assert "Traceback" not in result.err
-    for word in words:
-        assert word in result.err
 
 
 def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
@@ -131,7 +115,7 @@ def test_options_reach_the_search(find_path, digit, tmp_path):
     images, _ = nph.load_images(digit, model)
     again = nph.find_path(model, images, 4, top_k=2, output="logit", preset="paper", n_steps=5)
     assert torch.equal(paths.neurons, again.neurons)
-    assert paths.settings["quadrature"] == "riemann_left"
+    assert paths.settings.quadrature == "riemann_left"
     assert paths.target.tolist() == [4]
 
 
@@ -140,7 +124,7 @@ def test_options_reach_the_search(find_path, digit, tmp_path):
     [
         (("--method", "causal"), {"method": "causal"}),
         (("--objective", "complete", "--effort", "thorough"), {"objective": "complete", "effort": "thorough"}),
-        (("--locate", "progressive"), {"locate": "progressive"}),
+        (("--preset", "progressive"), {"preset": "progressive"}),
         (("--precision", "bf16"), {"precision": "bf16"}),
     ],
 )
@@ -218,7 +202,7 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
     refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
     refused(find_path(digit, "--method", "magic"), "magic", "activation, causal")
-    refused(find_path(digit, "--method", "causal", "--preset", "paper"), "choices of method 'joint'")
+    refused(find_path(digit, "--method", "causal", "--preset", "paper"), "preset 'paper' has method 'joint'")
     refused(find_path(digit, "--effort", "heroic"), "heroic", "thorough")
     refused(find_path(digit, "--batch-size", 0), "--batch-size")
     refused(find_path(digit, "--device", "tpu9"), "tpu9", "cpu")
@@ -228,7 +212,7 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
 
 
 def test_outputs_are_checked_before_any_work_and_kept(find_path, digit, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "load_model", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("neuronpath.models.load.load_model", lambda *_: pytest.fail("work was begun"))
     kept = tmp_path / "kept.json"
     kept.write_text("precious")
     refused(find_path(digit, "--out", kept), "kept.json exists already", "--overwrite")
@@ -280,8 +264,9 @@ def test_interrupting_leaves_no_half_file(find_path, digit, tmp_path, monkeypatc
 
     folder = tmp_path / "out"
     folder.mkdir()
-    for moment in ("find", "plot_path"):  # in the middle of the work, and between the outputs
-        monkeypatch.setattr(cli, moment, interrupt)
+    nph.plot_path  # noqa: B018  (what is replaced must have been loaded)
+    for moment in ("methods.find_path", "plots.plot_path"):  # in the middle of the work, and between the outputs
+        monkeypatch.setattr(f"neuronpath.{moment}", interrupt)
         result = find_path(digit, "--quiet", "--plot", folder / "p.png")
         assert result.code == 130
         assert result.err.count("\n") == 1
@@ -300,7 +285,7 @@ def test_help_names_every_option(find_path):
 def test_saved_file_is_plain_json(find_path, digit, tmp_path):
     find_path(digit, "--quiet", "--out", tmp_path / "p.json")
     document = json.loads((tmp_path / "p.json").read_text())
-    assert document["version"] == 1
+    assert document["version"] == 2
     assert document["paths"][0]["name"] == str(digit)
 
 
@@ -309,4 +294,6 @@ def test_tokens_and_outputs(find_path, digit):
     refused(
         find_path(digit, "--token", "patch"), "token is 'patch'", "in the last block", "expected 'auto', 'cls' or 'all'"
     )
-    refused(find_path(digit, "--token", "cls_token"), "'cls_token' is unknown", "'auto', 'cls', 'patch', 'all'")
+    refused(
+        find_path(digit, "--token", "cls_token"), "'cls_token' is unknown", "'auto', 'pooled', 'cls', 'patch', 'all'"
+    )

@@ -22,7 +22,7 @@ def test_frequency_and_consensus_by_counting(digits):
     shares = nph.frequency(paths)
     common, agreement = nph.consensus(paths)
     for block in range(8):
-        neurons = paths.neurons[:, block, 0].tolist()
+        neurons = paths.units[:, block, 0].tolist()
         assert shares[block].sum() == pytest.approx(1)
         for neuron in range(256):
             assert shares[block][neuron] == pytest.approx(neurons.count(neuron) / 100)
@@ -37,7 +37,7 @@ def test_similarity_by_hand(digits):
     np.testing.assert_allclose(np.diag(table), 1, rtol=1e-6)
     vectors = []
     for digit in (3, 8):
-        mine = paths.neurons[labels == digit, :, 0]
+        mine = paths.units[labels == digit, :, 0]
         vectors.append(
             np.array([(mine[:, block] == neuron).double().mean().item() for block in range(8) for neuron in range(256)])
         )
@@ -84,7 +84,7 @@ def test_class_path_beats_the_consensus_on_its_own_half_and_is_tested_on_the_oth
         assert figures.loc[("own", "class"), "score"] >= figures.loc[("own", "consensus"), "score"] - 1e-7
         n = int((labels == label).sum())
         assert figures["n"].tolist() == [(n + 1) // 2] * 2 + [n // 2] * 2
-        assert path.neurons.shape == (8, 1)
+        assert path.units.shape == (8, 1)
     gains = [
         p.figures.loc[p.figures["path"] == "class", "score"].iloc[0] - p.figures["score"].iloc[1]
         for p in found.values()
@@ -101,7 +101,7 @@ def test_class_path_by_brute_force(random_vit, random_images):
     scores = {}
     for path in itertools.product(range(8), repeat=3):
         scores[path] = nph.joint_influence(model, images, list(path), 2).score.mean().item()
-    mine = tuple(found.neurons[:, 0].tolist())
+    mine = tuple(found.units[:, 0].tolist())
     assert found.figures["score"].iloc[0] == pytest.approx(scores[mine], rel=1e-3)
     swaps = [(*mine[:b], n, *mine[b + 1 :]) for b in range(3) for n in range(8)]
     assert max(scores[path] for path in swaps) <= scores[mine] * 1.01
@@ -111,10 +111,10 @@ def test_class_path_by_brute_force(random_vit, random_images):
 def test_three_neurons_and_pieces(digits):
     model, images, labels, _ = digits
     one = nph.class_path(model, images[labels == 6], 6, top_k=3)[6]
-    assert one.neurons.shape == (8, 3)
-    assert all(len(set(block)) == 3 for block in one.neurons.tolist())
+    assert one.units.shape == (8, 3)
+    assert all(len(set(block)) == 3 for block in one.units.tolist())
     again = nph.class_path(model, images[labels == 6], 6, top_k=3, internal_batch_size=2)[6]
-    assert torch.equal(one.neurons, again.neurons)
+    assert torch.equal(one.units, again.units)
 
 
 def test_bad_input(digits):
