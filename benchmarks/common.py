@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from neuronpath.files import write_whole
 from neuronpath.models.hooks import at_rest, input_replaced
-from neuronpath.models.vit import view
+from neuronpath.models.view import view
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

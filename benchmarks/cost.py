@@ -19,7 +19,7 @@ import neuronpath as nph
 from neuronpath.methods import Search
 from neuronpath.methods.causal import locate_causal
 from neuronpath.models.hooks import at_rest
-from neuronpath.models.vit import view
+from neuronpath.models.view import view
 from neuronpath.runs.clean import clean_runs
 from neuronpath.runs.influence import edited_output
 
@@ -30,7 +30,7 @@ METHODS = {
     "joint": {},
     "thorough": {"effort": "thorough"},
     "causal": {"method": "causal"},
-    "progressive": {"locate": "progressive"},
+    "progressive": {"preset": "progressive"},
     "paper": {"preset": "paper"},
 }
 EVERY = [*METHODS, "causal, path and check", "textbook"]
@@ -47,7 +47,7 @@ def causal_path_and_check(model: nn.Module, images: Tensor) -> None:
     """The causal path and what its removal really takes, without score, attribution and delta."""
     with at_rest(model):
         for run in clean_runs(view(model), images, None, "prob", live=True):
-            edited_output(run, locate_causal(run, Search()).neurons, 0.0)
+            edited_output(run, locate_causal(run, Search()).units, 0.0)
 
 
 def work_of(method: str, model: nn.Module, images: Tensor) -> tuple[Callable[[], object], int]:

@@ -9,7 +9,7 @@ import torch
 from common import options, random_images, random_model, report
 
 import neuronpath as nph
-from neuronpath.jobs.pruning.experiment import latencies, multiply_adds
+from neuronpath.compression.cost import latencies, multiply_adds
 
 
 def main() -> None:

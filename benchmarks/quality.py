@@ -18,13 +18,13 @@ from torch import Tensor
 
 import neuronpath as nph
 from neuronpath.models.hooks import at_rest
-from neuronpath.models.vit import view
+from neuronpath.models.view import view
 from neuronpath.runs.clean import clean_runs
 from neuronpath.runs.influence import edited_output
 
 METHODS = {
     "paper": {"preset": "paper"},
-    "progressive": {"locate": "progressive"},
+    "progressive": {"preset": "progressive"},
     "joint": {},
     "joint, thorough": {"effort": "thorough"},
     "joint, complete": {"objective": "complete"},
@@ -37,8 +37,8 @@ def enhancement(model: torch.nn.Module, images: Tensor, paths: nph.NeuronPaths) 
     parts, start = [], 0
     with at_rest(model):
         for run in clean_runs(view(model), images, paths.target, "prob"):
-            parts.append(edited_output(run, paths.neurons[start : start + len(run.images)], 2.0) - run.value)
-            start += len(run.images)
+            parts.append(edited_output(run, paths.neurons[start : start + len(run.rows)], 2.0) - run.value)
+            start += len(run.rows)
     return torch.cat(parts)
 
 

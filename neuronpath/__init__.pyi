@@ -33,8 +33,8 @@ from .models.view import view as view
 from .models.vit import Halves as Halves
 from .models.vit import ViT as ViT
 from .page.report import report as report
+from .paths.concat import concat as concat
 from .paths.neuron_paths import NeuronPaths as NeuronPaths
-from .paths.neuron_paths import concat as concat
 from .paths.settings import Settings as Settings
 from .paths.statistics import cluster as cluster
 from .paths.statistics import consensus as consensus

@@ -66,7 +66,8 @@ def find_path(
     from ..methods import find_path as find
     from ..models.load import load_model
     from ..models.transform import transform_of
-    from ..paths.neuron_paths import NeuronPaths, concat
+    from ..paths.concat import concat
+    from ..paths.neuron_paths import NeuronPaths
     from ..plots import check_picture, plot_path
 
     check_distinct([out, plot, report])

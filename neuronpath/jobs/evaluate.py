@@ -15,7 +15,8 @@ from ..files import write_whole
 from ..methods import find_paths
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, concat
+from ..paths.concat import concat
+from ..paths.neuron_paths import NeuronPaths
 
 
 def compare(

@@ -15,7 +15,8 @@ from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, check_names, concat, versions
+from ..paths.concat import concat
+from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
 from ..runs.clean import CleanRun, check_images, clean_runs
 from ..runs.influence import Influence, Quadrature, edited_output, influence_of

@@ -1,9 +1,8 @@
 """NeuronPaths, the frozen result: which units carry each image's decision, and what they are worth."""
 
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError
-from ..files import write_whole
 from ..models.view import view
 from ..models.vit import ViT
 from ..units import Place, Unit
 from ..version import __version__
+from .documents import read_document, write_document
 from .settings import Settings
 from .tables import as_html, as_text, without_common_folder
 
@@ -93,7 +92,7 @@ class NeuronPaths:
         return replace(
             self,
             names=tuple(self.names[i] for i in chosen),
-            **{name: getattr(self, name)[rows] for name in _TENSORS},
+            **{name: getattr(self, name)[rows] for name in TENSORS},
         )
 
     def __eq__(self, other: object) -> bool:
@@ -201,33 +200,15 @@ class NeuronPaths:
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
-        text = json.dumps(self._document(), indent=1, allow_nan=False)
-        return write_whole(path, lambda part: part.write_text(text + "\n", encoding="utf-8"), overwrite)
+        return write_document(path, self._document(), overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "NeuronPaths":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path} can't be read: {error.strerror}") from None
-        except ValueError:
-            raise InputError(
-                f"{path} is damaged or no JSON at all; expected a file that NeuronPaths.save wrote"
-            ) from None
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise InputError(f"{path} holds no neuron paths; expected a file that NeuronPaths.save wrote")
-        if document.get("version") not in (1, VERSION):
-            raise InputError(
-                f"{path} is of version {document.get('version')!r}; this neuronpath reads versions 1 and {VERSION}"
-            )
-        try:
-            return cls._from_document(document)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); expected a whole file") from None
+        return read_document(path, FORMAT, (1, VERSION), "NeuronPaths.save", cls._from_document)
 
     def _document(self) -> dict[str, Any]:
-        columns = {name: getattr(self, name).tolist() for name in _TENSORS}
+        columns = {name: getattr(self, name).tolist() for name in TENSORS}
         for name in _PROBABILITIES:  # JSON has no NaN
             columns[name] = [None if math.isnan(value) else value for value in columns[name]]
         return {
@@ -255,7 +236,7 @@ class NeuronPaths:
                 [unknown[name] if path[name] is None and name in unknown else path[name] for path in paths],
                 dtype=_KINDS.get(name, torch.float32),
             )
-            for name in _TENSORS
+            for name in TENSORS
         }
         shape = tensors["units"].shape
         if len(shape) != 3 or any(tensors[n].shape != shape for n in _PER_UNIT):
@@ -309,36 +290,8 @@ def check_names(names: Sequence[str], n_images: int) -> None:
         raise InputError(f"names holds {len(names)} names for {n_images} images; expected one an image")
 
 
-_TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
+TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
 _KINDS = dict.fromkeys(("units", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
 _PROBABILITIES = ("probability", "predicted_probability")
 _PER_UNIT = ("units", "activations", "attribution")
-_PER_IMAGE = tuple(name for name in _TENSORS if name not in _PER_UNIT)
-
-
-def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
-    """The paths of all parts as one; they must come from one model and one method."""
-    parts = list(parts)
-    if not parts:
-        raise InputError("concat got no paths; expected at least one NeuronPaths")
-    for part in parts:
-        if not isinstance(part, NeuronPaths):
-            raise InputTypeError(f"concat got a {type(part).__name__}; expected NeuronPaths")
-        if part.units.shape[1:] != parts[0].units.shape[1:]:
-            raise InputError(
-                f"concat got paths of {tuple(parts[0].units.shape[1:])} and of {tuple(part.units.shape[1:])} "
-                "sites and units a site; expected the same in all"
-            )
-        if part.settings != parts[0].settings:
-            names = sorted(f.name for f in fields(Settings))
-            differ = [name for name in names if getattr(part.settings, name) != getattr(parts[0].settings, name)]
-            raise InputError(
-                f"concat got paths made in different ways ({', '.join(differ)}); expected the same settings in all"
-            )
-    merged: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
-    return replace(
-        parts[0],
-        names=tuple(name for part in parts for name in part.names),
-        class_names={label: name for part in parts for label, name in part.class_names.items()},
-        **merged,
-    )
+_PER_IMAGE = tuple(name for name in TENSORS if name not in _PER_UNIT)

@@ -53,9 +53,10 @@ def heads_of(vit: ViT, site: int) -> Heads:
     """The attention behind a site of heads; raises InputTypeError for one that can't be cut, with the reason."""
     proj, block = vit.sites[site].reader, vit.places[site].block
     module: Any = next(m for m in vit.blocks[block].modules() if any(child is proj for child in m.children()))
-    name = f"block {block} of {type(vit.model).__name__} has attention of class {type(module).__name__}"
+    kind = f"{type(module).__module__}.{type(module).__name__}"  # timm has several that are called Attention
+    name = f"block {block} of {type(vit.model).__name__} has attention of class {kind}"
     if type(module) is not Attention:
-        raise InputTypeError(f"{name}, whose heads can't be taken out one by one; expected timm's Attention")
+        raise InputTypeError(f"{name}, whose heads can't be taken out one by one; expected timm.layers.Attention")
     if type(module.norm) is not nn.Identity:
         raise InputTypeError(f"{name} with a norm over all of its heads; that can't be cut head by head")
     gate = getattr(module, "gate", None)
