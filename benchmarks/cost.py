@@ -21,7 +21,7 @@ from neuronpath.methods.causal import locate_causal
 from neuronpath.models.hooks import at_rest
 from neuronpath.models.view import view
 from neuronpath.runs.clean import clean_runs
-from neuronpath.runs.influence import edited_output
+from neuronpath.runs.gates import gated_output
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import textbook
@@ -47,7 +47,7 @@ def causal_path_and_check(model: nn.Module, images: Tensor) -> None:
     """The causal path and what its removal really takes, without score, attribution and delta."""
     with at_rest(model):
         for run in clean_runs(view(model), images, None, "prob", live=True):
-            edited_output(run, locate_causal(run, Search()).units, 0.0)
+            gated_output(run, locate_causal(run, Search()).units)
 
 
 def work_of(method: str, model: nn.Module, images: Tensor) -> tuple[Callable[[], object], int]:

@@ -20,7 +20,7 @@ import neuronpath as nph
 from neuronpath.models.hooks import at_rest
 from neuronpath.models.view import view
 from neuronpath.runs.clean import clean_runs
-from neuronpath.runs.influence import edited_output
+from neuronpath.runs.gates import gated_output
 
 METHODS = {
     "paper": {"preset": "paper"},
@@ -37,7 +37,7 @@ def enhancement(model: torch.nn.Module, images: Tensor, paths: nph.NeuronPaths) 
     parts, start = [], 0
     with at_rest(model):
         for run in clean_runs(view(model), images, paths.target, "prob"):
-            parts.append(edited_output(run, paths.neurons[start : start + len(run.rows)], 2.0) - run.value)
+            parts.append(gated_output(run, paths.units[start : start + len(run.rows)], 2.0) - run.value)
             start += len(run.rows)
     return torch.cat(parts)
 

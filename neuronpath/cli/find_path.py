@@ -22,11 +22,11 @@ def find_path(
     checkpoint: Checkpoint = None,
     target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
     units: Units = "neurons",
-    method: Annotated[str | None, typer.Option(help="How to locate the path.", show_default="joint")] = None,
+    method: Annotated[str | None, typer.Option(help="How to locate the path. [default: joint]")] = None,
     objective: Annotated[
-        str | None, typer.Option(help="What joint maximises: the joint score, or complete.", show_default="joint")
+        str | None, typer.Option(help="What joint maximises: the joint score, or complete. [default: joint]")
     ] = None,
-    effort: Annotated[str | None, typer.Option(help="standard or thorough.", show_default="standard")] = None,
+    effort: Annotated[str | None, typer.Option(help="standard or thorough. [default: standard]")] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),

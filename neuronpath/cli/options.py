@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the embedded one.", show_default="demo")]
+Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the embedded one. [default: demo]")]
 Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]
 Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]

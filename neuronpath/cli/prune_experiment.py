@@ -23,7 +23,7 @@ def prune_experiment(
     protocol: Annotated[
         str, typer.Option(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
     ] = "prune",
-    importances: Annotated[str | None, typer.Option(help="Which, with commas between.", show_default="all")] = None,
+    importances: Annotated[str | None, typer.Option(help="Which, with commas between. [default: all]")] = None,
     keeps: Annotated[str, typer.Option(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",
     scopes: Annotated[str, typer.Option(help="block, global, or both.")] = "block,global",
     seeds: Annotated[int, typer.Option(help="Draws of calibration images.")] = 3,

@@ -19,7 +19,8 @@ from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
 from ..runs.clean import CleanRun, check_images, clean_runs
-from ..runs.influence import Influence, Quadrature, edited_output, influence_of
+from ..runs.gates import gated_output
+from ..runs.influence import Influence, Quadrature, influence_of
 from ..units import on_path, units_named
 from .presets import preset_named
 from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_named
@@ -144,7 +145,7 @@ def find_path(
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest, way.live):
             found = way.locate(run, search)
             influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
-            removal = run.value - edited_output(run, found.units, 0.0)
+            removal = run.value - gated_output(run, found.units)
             parts.append(_as_paths(run, found, influence, removal, settings, sum(map(len, parts))))
             bar.update(len(found.units))
     paths = concat(parts)

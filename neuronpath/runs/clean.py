@@ -30,8 +30,8 @@ HALF_SCALE = 2.0**12  # keeps the gradients of a float16 model above float16's s
 class CleanRun:
     """What one ordinary run over B images leaves behind: all that later runs need.
 
-    Later runs are of rows: R numbers of images, of which one may come several times. What they hold is given in the units' values, a
-    site a tensor (R, T, U) or a function of the live values.
+    Later runs are of rows: R numbers of images, of which one may come several times. What they hold at a site is given as the units'
+    values (R, T, U), or as a function of the site's live channels.
     """
 
     vit: ViT
@@ -77,13 +77,11 @@ class CleanRun:
         return Extra(of_rows(extra.args), {name: of_rows(value) for name, value in extra.kwargs.items()})
 
     def held(self, site: int, rows: Tensor, values: Hidden) -> Hidden:
-        """A site's values (R, T, U), or a function of them, as its channels (R, T, C), or a function of those."""
+        """A site's values (R, T, U) as its channels (R, T, C); a function of the live channels is one already."""
         place = self.vit.sites[site]
-        if place.size == 1 or values is None:
-            return values
-        if isinstance(values, Tensor):
+        if isinstance(values, Tensor) and place.size > 1:
             return place.write(values, self.channels[site][rows])
-        return lambda live: place.write(values(place.read(live)), live)
+        return values
 
     def attend(self, block: int, x: Tensor, rows: Tensor) -> Tensor:
         """A block's input (R, N, D) to the residual stream after its attention."""
@@ -111,7 +109,7 @@ class CleanRun:
         return self.output_of(self.vit.readout(x), rows)
 
     def replaced(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
-        """F (R,) of a run whose units are replaced, a site by a tensor (R, T, U) or by a function of the live values."""
+        """F (R,) of a run whose units are replaced, a site by values (R, T, U) or by a function of the live channels."""
         held = dict(enumerate(hidden))
         return self.finish(self.enter(rows, held), 1, rows, held)
 

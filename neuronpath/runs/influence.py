@@ -12,9 +12,8 @@ G the mean of g over alpha in [0, 1], by quadrature. Then
 With neurons alone there is one site a block, S = L. A head's value is the norm of its channels, and scales all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 
 import numpy as np
 import torch
@@ -121,24 +120,16 @@ def mean_gradients(
     return total
 
 
-def outputs(run: CleanRun, path: Tensor, hidden: Callable[[Tensor], Sequence]) -> Tensor:
-    """F (B,) of runs without gradients whose units are replaced by what ``hidden`` gives for some images."""
+def frozen_output(run: CleanRun, path: Tensor, alpha: float) -> Tensor:
+    """F (B,) of the frozen run at alpha."""
     found = torch.empty_like(run.value)
 
     def work(piece: slice) -> None:
-        found[piece] = run.replaced(run.rows[piece], hidden(run.rows[piece]))
+        rows = run.rows[piece]
+        found[piece] = run.replaced(rows, path_hidden(run, path, rows, alpha))
 
     run.pieces.each(len(path), work)
     return found
-
-
-def edited_output(run: CleanRun, path: Tensor, factor: float) -> Tensor:
-    """F (B,) when the path's units are really multiplied by ``factor`` on the pooled tokens and all else follows, live."""
-
-    def edits(images: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        return [partial(scaled, index=path[images, site], alpha=factor) for site in range(path.shape[1])]
-
-    return outputs(run, path, edits)
 
 
 def influence_of(
@@ -150,7 +141,7 @@ def influence_of(
     ``known`` is G on the path (B, S, T, K) with ``n_known`` nodes, where it is known already.
     """
     images = run.rows
-    change = run.value - outputs(run, path, lambda some: path_hidden(run, path, some, 0.0))
+    change = run.value - frozen_output(run, path, 0.0)
     clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
     mean = torch.zeros_like(clean) if known is None else known.to(clean)
     steps = torch.full_like(images, n_known)

@@ -1,0 +1,78 @@
+"""Gates: live runs in which units go from what they are to their ablated values, and F's derivatives to every unit's gate.
+
+A gate c multiplies what a unit differs by from its ablated value: at c = 1 the unit is as it is, at c = 0 ablated, and everything
+behind follows, live. F's derivative to it is (value - ablated) times gradient, summed over tokens and channels. Where the gates of a
+set of units go from 1 to 0 together (alpha), the means of their derivatives sum to F(1) - F(0): what ablating the set really takes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..models.outputs import widest
+from .clean import CleanRun, gradients_of
+from .influence import Grid
+from .quadrature import nodes_and_weights
+
+Ablated = Sequence[Tensor] | None  # a site (B or 1, T, C): the channels of units that are gone; None is 0
+
+
+def gates_of(run: CleanRun, path: Tensor, rows: Tensor, alpha: Tensor | float) -> list[Tensor]:
+    """The gates (R, U) of every site: those of ``path`` (B, S, K) at alpha, one number or (R,), all others at 1."""
+    found = []
+    for site, width in enumerate(run.vit.widths):
+        index = path[rows, site]
+        gates = torch.ones(len(rows), width, dtype=run.middle.dtype, device=rows.device)
+        value = alpha[:, None].to(gates) if isinstance(alpha, Tensor) else gates.new_full((1, 1), alpha)
+        found.append(gates.scatter(1, index, value.expand_as(index)))
+    return found
+
+
+def gated(run: CleanRun, rows: Tensor, gates: Sequence[Tensor], ablated: Ablated = None) -> Tensor:
+    """F (R,) of live runs with these gates, a site (R, U)."""
+
+    def edit(site: int, live: Tensor) -> Tensor:
+        gate = run.vit.sites[site].spread(gates[site])[:, None]
+        if ablated is None:
+            return live * gate
+        gone = ablated[site] if len(ablated[site]) == 1 else ablated[site][rows]
+        return torch.where(gate == 1, live, gone + gate * (live - gone))  # as it is, to the last bit
+
+    return run.replaced(rows, [partial(edit, site) for site in range(len(gates))])
+
+
+def mean_gates(
+    run: CleanRun, path: Tensor, method: str, n_steps: int, ablated: Ablated = None, images: Tensor | None = None
+) -> list[Tensor]:
+    """F's derivative to every unit's gate while those of ``path`` (B, S, K) go from 1 to 0, averaged: a site (b, U)."""
+    images = run.rows if images is None else images
+    grid = Grid.of(images, *nodes_and_weights(method, n_steps))
+    slots = Grid.of(torch.arange(len(images), device=images.device), *nodes_and_weights(method, n_steps)).image
+    means = [
+        torch.zeros(len(images), width, dtype=widest(run.middle), device=images.device) for width in run.vit.widths
+    ]
+
+    def work(piece: slice) -> None:
+        rows, weight = grid.image[piece], grid.weight[piece, None]
+        gates = [gate.requires_grad_() for gate in gates_of(run, path, rows, grid.alpha[piece])]
+        with torch.enable_grad():
+            found = gradients_of(gated(run, rows, gates, ablated), gates)
+        for mean, gradient in zip(means, found, strict=True):
+            mean.index_add_(0, slots[piece], gradient.to(mean) * weight.to(mean))
+
+    run.pieces.each(len(grid.image), work)
+    return means
+
+
+def gated_output(run: CleanRun, path: Tensor, factor: float = 0.0, ablated: Ablated = None) -> Tensor:
+    """F (B,) when the gates of ``path`` (B, S, K) are at ``factor`` on the tokens that units are read on."""
+    found = torch.empty_like(run.value)
+
+    def work(piece: slice) -> None:
+        rows = run.rows[piece]
+        found[piece] = gated(run, rows, gates_of(run, path, rows, factor), ablated)
+
+    run.pieces.each(len(path), work)
+    return found
