@@ -16,8 +16,8 @@ ROLE = re.compile(r":(?:class|data|func|meth):<code>~?([\w.]+)</code>")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Each ``<!-- options: NAME -->`` becomes the command's usage and options."""
-    return re.sub(r"<!-- options: (.+) -->", lambda found: options(found[1]), markdown)
+    """Each line ``<!-- options: NAME -->`` becomes the command's usage and options."""
+    return re.sub(r"^<!-- options: (.+) -->$", lambda found: options(found[1]), markdown, flags=re.MULTILINE)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -29,12 +29,12 @@ SCOPES = ("block", "global")
 def select(
     importance: Sequence[Tensor], keep: float, *, scope: str = "block", round_to: int = 8, min_keep: int = 8
 ) -> list[Tensor]:
-    """The neurons that stay: a block their indices, ascending, int64. Of equals the first stay.
+    """The units of one kind that stay: a block their indices, ascending, int64. Of equals the first stay.
 
     Args:
         importance: a block (M,), as :func:`~neuronpath.importance` gives them.
         keep: the share that stays, in (0, 1].
-        scope: "block" keeps this share of every block; "global" of all neurons together, the most important wherever they are.
+        scope: "block" keeps this share of every block; "global" of all units together, the most important wherever they are.
         round_to: blocks keep a multiple of this, rounded up, or all of their neurons; "global" chooses by groups of so many.
         min_keep: the fewest that a block keeps.
     """

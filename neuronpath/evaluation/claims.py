@@ -25,7 +25,7 @@ def claims(table: pd.DataFrame, halves: pd.DataFrame | None) -> list[str]:
     """Each of the paper's claims with what was found: it holds, it doesn't, or the interval leaves it open.
 
     ``table`` is that of :func:`~neuronpath.evaluate` with the paper's path first; ``halves`` that of
-    :func:`~neuronpath.evaluation.classes.stability`.
+    :func:`~neuronpath.stability`.
     """
     said = []
     for figure, words in (

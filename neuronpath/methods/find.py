@@ -88,7 +88,7 @@ def find_path(
         >>> import neuronpath as nph
         >>> model, images, labels = nph.demo.load()
         >>> nph.find_path(model, images[:4])
-        NeuronPaths(4 images, 8 blocks, 1 neurons a block, method='joint')
+        NeuronPaths(4 images, 8 blocks, 1 neuron a block, method='joint')
         >>> nph.find_path(model, images[:4], units="both", method="causal").columns()["path"][0].split()[0]
         'h2+84'
     """

@@ -43,7 +43,8 @@ def find_paths(
         images: (B, C, H, W), transformed as the model wants it.
         ways: names of methods and of presets (see :func:`~neuronpath.list_methods`, :func:`~neuronpath.list_presets`).
         target: the class that is explained: None for the predicted class, an int, or one an image (B,).
-        units, token: as in :func:`~neuronpath.find_path`.
+        units: as in :func:`~neuronpath.find_path`.
+        token: as in :func:`~neuronpath.find_path`.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """

@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..units import Place
+from ..checks import InputError, check_one_of
+from ..units import KINDS, Place
 from .hooks import in_turn
 
 Visit = Callable[
@@ -34,6 +35,13 @@ class Site:
     """Channels a unit: 1, or ``head_dim``."""
     called: Callable[[], AbstractContextManager] = nullcontext
     """Inside it the model calls ``reader``, where it doesn't do so by itself."""
+
+    def __post_init__(self) -> None:
+        check_one_of("kind", self.kind, KINDS["both"])
+        if self.size < 1 or self.reader.in_features % self.size:
+            raise InputError(
+                f"size is {self.size}; expected a divisor of the {self.reader.in_features} channels of {self.reader}"
+            )
 
     @property
     def width(self) -> int:

@@ -5,6 +5,7 @@ one function with ``@register_vit`` that says how a block divides into its atten
 those of timm, torchvision and transformers are in ``families/``.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -73,6 +74,12 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     if units != "neurons" and not any(site.kind == "head" for site in sites):
         raise InputTypeError(
             f"the attention heads of {name} can't be reached: {vit.no_heads}; expected units='neurons'"
+        )
+    lacking = set(itertools.product(range(len(vit.blocks)), KINDS[units])) - {(s.block, s.kind) for s in sites}
+    if lacking:
+        block, kind = min(lacking)
+        raise InputTypeError(
+            f"the view on {name} names no {kind}s in block {block}; expected a site of {kind}s in every block"
         )
     vit = replace(vit, sites=sites)
     return replace(vit, token=_plainest(vit, token))

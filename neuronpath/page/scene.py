@@ -28,6 +28,7 @@ def scene(
     return {
         "model": next(iter(ways.values())).settings.model,
         "kinds": " and ".join(f"{kind}s" for kind in Layout(next(iter(ways.values())).places).kinds),
+        "has_heads": any(place.kind == "head" for paths in ways.values() for place in paths.places),
         "n_images": len(images),
         "images": [_of_image(i, images[i], ways, measured, model) for i in range(len(images))],
         "classes": _classes(ways),

@@ -100,7 +100,8 @@ class NeuronPaths:
 
     def __repr__(self) -> str:
         blocks = len({place.block for place in self.places})
-        each = " and ".join(f"{self.units.shape[2]} {kind}s" for kind in dict.fromkeys(p.kind for p in self.places))
+        k = self.units.shape[2]
+        each = " and ".join(f"{k} {kind}{'s' * (k > 1)}" for kind in dict.fromkeys(p.kind for p in self.places))
         return f"NeuronPaths({len(self)} images, {blocks} blocks, {each} a block, method={self.settings.method!r})"
 
     def _repr_html_(self) -> str:

@@ -48,7 +48,7 @@ def plot_alpha(
     name = output_label(path)
     tidy(ax)
     ax.set(
-        xlabel=r"$\alpha$: the path's neurons, as a share of their clean values",
+        xlabel=r"$\alpha$: the path's units, as a share of their clean values",
         ylabel=f"slope of {name}" if gradient else name,
     )
     change, delta = float(path.output_change[0]), float(path.delta[0])

@@ -173,11 +173,16 @@ def clean_run(
         stack.enter_context(visited(vit.model, vit.sites, keep))
         stack.enter_context(torch.set_grad_enabled(live))
         answer = run_model(vit.model, images)
-        ran = min(len(extras), len({vit.places[site].block for site in whole}))
+        ran = len(extras)
         if ran < len(vit.blocks):
             raise InputTypeError(
                 f"{type(vit.model).__name__} ran {ran} of its {len(vit.blocks)} blocks; expected each of them once"
             )
+        for s, place in enumerate(vit.places):
+            if s not in whole:
+                raise InputTypeError(
+                    f"block {place.block} of {type(vit.model).__name__} never calls the layer whose input is its {place.kind}s"
+                )
         sites = [(site, whole[s]) for s, site in enumerate(vit.sites)]
         channels = [vit.split(values.detach())[0].clone() for _, values in sites]
         hidden = [site.read(values) for (site, _), values in zip(sites, channels, strict=True)]
@@ -260,17 +265,18 @@ def check_view(run: CleanRun) -> None:
         )
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, name: str = "images") -> None:
+    """Refuse what is no batch of images (B, C, H, W)."""
     if not isinstance(images, Tensor):
-        raise InputTypeError(f"images is a {type(images).__name__}; expected a tensor of shape (B, C, H, W)")
+        raise InputTypeError(f"{name} is a {type(images).__name__}; expected a tensor of shape (B, C, H, W)")
     if not images.is_floating_point():
         raise InputTypeError(
-            f"images has dtype {images.dtype}; expected floating point, transformed as the model wants it"
+            f"{name} has dtype {images.dtype}; expected floating point, transformed as the model wants it"
         )
     if images.ndim != 4:
-        raise InputError(f"images has shape {tuple(images.shape)}; expected (B, C, H, W)")
+        raise InputError(f"{name} has shape {tuple(images.shape)}; expected (B, C, H, W)")
     if not len(images):
-        raise InputError("images is an empty batch; expected at least one image")
+        raise InputError(f"{name} is an empty batch; expected at least one image")
     for index, image in enumerate(images):
         if not torch.isfinite(image).all():
             raise InputError(f"image {index} of the batch holds NaN or infinity; expected finite pixels")

@@ -159,4 +159,4 @@ def test_heads_and_neurons_have_their_names(mixed, tmp_path):
         f"h{h}+{n}" for h, n in zip(mixed.heads[2, :, 0].tolist(), mixed.neurons[2, :, 0].tolist(), strict=True)
     ]
     assert mixed.columns()["path"][2].split() == expected
-    assert repr(mixed) == "NeuronPaths(3 images, 8 blocks, 1 heads and 1 neurons a block, method='causal')"
+    assert repr(mixed) == "NeuronPaths(3 images, 8 blocks, 1 head and 1 neuron a block, method='causal')"

@@ -70,7 +70,7 @@ def register_importance(name: str, source: str) -> Callable[[Callable], Callable
 
 def list_importances(*sources: str) -> list[str]:
     """The names that ``importance(by=...)`` takes; with ``sources`` ("paths", "images", "weights") those made of them."""
-    return [name for name, found in _IMPORTANCES.items() if not sources or found.source in sources]
+    return sorted(name for name, found in _IMPORTANCES.items() if not sources or found.source in sources)
 
 
 def importance_named(name: str, *sources: str) -> Importance:
