@@ -52,7 +52,13 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     else:
         figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4))
     _draw(ax, path)
-    ax.set_title(f"{decision(path)}joint attribution score {float(path.score[0]):.4g}", fontsize=10)
+    sums = path.settings.objective == "complete"  # of products; the score is the product of sums
+    worth = (
+        f"attribution {float(path.attribution.sum()):.4g}"
+        if sums
+        else f"joint attribution score {float(path.score[0]):.4g}"
+    )
+    ax.set_title(f"{decision(path)}{worth}", fontsize=10)
     _legend(figure, ax, own)
     return figure
 

@@ -1,11 +1,13 @@
 """Every architecture of timm's plain-ViT modules, of torchvision and transformers: it works exactly, or it is refused."""
 
+import dataclasses
+
 import pytest
 import textbook
 import timm
 import torch
 from make_models_table import TABLE, row_of
-from others import OwnViT, transformers_models
+from others import OwnViT, transformers_models, view_own
 from PIL import Image
 from small import NAMES, examine, redrawn, small_images, small_timm
 from torchvision.models.vision_transformer import VisionTransformer
@@ -211,3 +213,29 @@ def clean_under_rest(model, token):
     images = small_images(model)
     with at_rest(model):
         return list(clean_runs(nph.view(model, token), images, 0, lambda sequence, _: sequence.sum((1, 2))))
+
+
+def test_views_with_wrong_sites_are_refused():
+    class Odd(OwnViT):
+        def sites(self):
+            neurons = [nph.Site(i, "neuron", layer.down) for i, layer in enumerate(self.layers)]
+            return [*neurons, *(nph.Site(i, "head", layer.attention, 8) for i, layer in enumerate(self.layers[:3]))]
+
+    @nph.register_vit(Odd)
+    def view_odd(model: Odd) -> nph.ViT:
+        return dataclasses.replace(view_own(model), sites=model.sites())
+
+    model, images = redrawn(Odd()), torch.randn(1, 3, 32, 32)
+    assert nph.find_path(model, images).units.shape == (1, 4, 1)
+    for units in ("heads", "both"):
+        with pytest.raises(nph.InputTypeError, match="the view on Odd names no heads in block 3"):
+            nph.find_path(model, images, units=units)
+    with pytest.raises(nph.InputTypeError, match="heads of OwnViT can't be reached: its family tells of none"):
+        nph.find_path(redrawn(OwnViT()), images, units="both")
+    Odd.sites = lambda self: [nph.Site(i, "neuron", nn.Linear(40, 24)) for i in range(4)]
+    with pytest.raises(nph.InputTypeError, match="block 0 of Odd never calls the layer whose input is its neurons"):
+        nph.find_path(model, images)
+    with pytest.raises(nph.InputError, match="size is 7; expected a divisor of the 40 channels"):
+        nph.Site(0, "head", nn.Linear(40, 24), 7)
+    with pytest.raises(nph.InputError, match="kind 'heads' is unknown; expected one of 'head', 'neuron'"):
+        nph.Site(0, "heads", nn.Linear(40, 24), 8)

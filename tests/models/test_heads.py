@@ -1,10 +1,8 @@
 """Attention heads, in every kind of attention: they are what is removed, measured and searched, and nothing else is touched."""
 
 import copy
-from contextlib import ExitStack, contextmanager
 
 import pytest
-import textbook
 import torch
 from others import transformers_models
 from small import MODULES, as_logits, examine, redrawn, small_images, small_timm
@@ -44,6 +42,7 @@ TIMM = {
     "naflex, gated": ("naflexvit", NAFLEX, {"attn_type": "eva", "attn_gated": True}),
     "naflex, rotary, gated": ("naflexvit", NAFLEX, {"rope_type": "axial", "attn_gated": True}),
 }
+assert {module for module, *_ in TIMM.values()} == set(MODULES)
 HEADS = ((0, 1), (1, 0), (2, 1))  # of the small models' 3 blocks of 2 heads
 
 
@@ -51,14 +50,22 @@ def of_transformers(name, changes, attention="sdpa"):
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
     config = getattr(transformers, name.split("For")[0].removesuffix("Model") + "Config")(
-        **sizes, image_size=32, patch_size=8, num_labels=5, **changes
+        **sizes, image_size=32, patch_size=8, num_labels=5, attn_implementation=attention, **changes
     )
-    config._attn_implementation = attention
     return redrawn(getattr(transformers, name)(config))
 
 
 def of_torchvision(**changes):
     return redrawn(VisionTransformer(32, 8, 3, 2, 48, 96, num_classes=7, **changes))
+
+
+def small(kind):
+    if kind == "torchvision":
+        return of_torchvision()
+    if kind == "transformers":
+        return of_transformers("ViTForImageClassification", {})
+    module, name, changes = TIMM[kind]
+    return small_timm(module, name, **changes)
 
 
 def projections(model):
@@ -101,9 +108,10 @@ def check_removal(model, images):
         assert (found - before).abs().max() > 1e-3 * before.abs().max()
         assert untouched(model)
     assert torch.equal(as_logits(model, images), before)
-    with pytest.raises(DeliberateError), nph.remove(model, [("head", 0, 0), ("head", 2, 1)]), ExitStack() as stack:
-        stack.callback(projections(model)[1].register_forward_hook(fail).remove)
+    handle = projections(model)[1].register_forward_hook(fail)
+    with pytest.raises(DeliberateError), nph.remove(model, [("head", 0, 0), ("head", 2, 1)]):
         model(images)
+    handle.remove()
     assert untouched(model)
     assert torch.equal(as_logits(model, images), before)
 
@@ -111,8 +119,7 @@ def check_removal(model, images):
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("kind", TIMM)
 def test_removed_in_timm(kind, fused):
-    module, name, changes = TIMM[kind]
-    model = small_timm(module, name, **changes)
+    model = small(kind)
     for block in model.blocks:
         assert block.attn.fused_attn
         block.attn.fused_attn = fused
@@ -148,58 +155,13 @@ def test_removed_in_torchvision(train, grad):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pool", ["token", "avg"])
-def test_removed_on_the_tokens_that_are_pooled_alone(random_vit, random_images, pool):
-    model, images = random_vit(1, pool), random_images(2, 3)
-    tokens = slice(0, 1) if pool == "token" else slice(1, None)
-
-    def zeroed(_module, args):
-        x = args[0].clone()
-        x[:, tokens, 8:16] = 0
-        return (x,)
-
-    for block in range(4):
-        with nph.remove(model, [("head", block, 1)]):
-            found = as_logits(model, images)
-        handle = model.blocks[block].attn.proj.register_forward_pre_hook(zeroed)
-        assert torch.equal(found, as_logits(model, images))
-        handle.remove()
-        assert not torch.equal(found, as_logits(without_tokens := without_all(model, block), images)), without_tokens
-
-
-def without_all(model, block):
-    cut = copy.deepcopy(model)
-    with torch.no_grad():
-        cut.blocks[block].attn.proj.weight[:, 8:16] = 0
-    return cut
-
-
 # ---- paths
-
-SMALL = {
-    "vision_transformer": "vit_small_patch16_224",
-    "deit": "deit_tiny_distilled_patch16_224",
-    "vision_transformer_hybrid": "vit_tiny_r_s16_p8_224",
-    "vision_transformer_relpos": RELPOS,
-    "beit": "beit_base_patch16_224",
-    "eva": "eva02_base_patch14_224",
-    "naflexvit": NAFLEX,
-}
-assert tuple(SMALL) == MODULES
-
-
-def small(library):
-    if library == "torchvision":
-        return of_torchvision()
-    if library == "transformers":
-        return of_transformers("ViTForImageClassification", {})
-    return small_timm(library, SMALL[library])
 
 
 @pytest.mark.parametrize("units", ["heads", "both"])
-@pytest.mark.parametrize("library", [*SMALL, "transformers", "torchvision"])
-def test_paths_add_up_and_are_what_is_removed(library, units):
-    model = small(library)
+@pytest.mark.parametrize("kind", [*TIMM, "transformers", "torchvision"])
+def test_paths_add_up_and_are_what_is_removed(kind, units):
+    model = small(kind)
     images = small_images(model, 3)
     for method in ("joint", "causal"):
         vit = examine(model, images, units=units, method=method)
@@ -229,57 +191,3 @@ def test_every_method(random_vit, random_images, method, units):
         for name in ("score", "attribution", "removal", "activations"):
             mine, theirs = getattr(together, name), getattr(other, name)
             assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6 * mine.abs().max().item()), name
-
-
-@contextmanager
-def held(model, clean, path, gates, tokens):
-    """Every block's heads held at clean values on the tokens (B, T, 4, 8), those of the path (L,) times their gate (B, T)."""
-
-    def hook(block):
-        def hold(_module, args):
-            x, channels = args[0].clone(), clean[block].clone()
-            channels[:, :, path[block]] = channels[:, :, path[block]] * gates[block][..., None]
-            x[:, tokens] = channels.flatten(2)
-            return (x,)
-
-        return hold
-
-    with ExitStack() as stack:
-        for b, block in enumerate(model.blocks):
-            stack.callback(block.attn.proj.register_forward_pre_hook(hook(b)).remove)
-        yield
-
-
-@pytest.mark.parametrize("pool", ["token", "avg"])
-def test_attribution_by_brute_force(random_vit, random_images, pool):
-    """The integral over alpha by 200 midpoints of plain forwards from the pixels, in float64."""
-    model, images, path = random_vit(5, pool).double(), random_images(6, 2).double(), [2, 0, 3, 1]
-    tokens, clean, handles = textbook.pooled_tokens(model), [], []
-    for block in model.blocks:
-        keep = lambda _, args: clean.append(args[0][:, tokens].detach().unflatten(2, (4, 8)))  # noqa: E731
-        handles.append(block.attn.proj.register_forward_pre_hook(keep))
-    target = model(images).argmax(1)
-    for handle in handles:
-        handle.remove()
-    shape = clean[0].shape[:2]
-
-    def value(alpha):
-        gates = [torch.full(shape, alpha, dtype=torch.float64, requires_grad=True) for _ in path]
-        with held(model, clean, path, gates, tokens):
-            return model(images).softmax(1).gather(1, target[:, None])[:, 0], gates
-
-    mean = torch.zeros(4, *shape, dtype=torch.float64)
-    for step in range(200):
-        output, gates = value((step + 0.5) / 200)
-        mean += (
-            torch.stack(torch.autograd.grad(output.sum(), gates)) / 200
-        )  # of a gate: norm times derivative to the norm
-    norms = torch.stack([c[:, :, head].norm(dim=-1) for c, head in zip(clean, path, strict=True)])
-    found = nph.joint_influence(model, images, path, target, units="heads")
-    change = value(1.0)[0] - value(0.0)[0]
-    attribution, score = mean.sum(2).T, (norms.sum(0) * (mean / norms).sum(0)).sum(1)
-    scale = attribution.abs().max()
-    assert ((found.attribution[..., 0] - attribution).abs() <= 1e-3 * scale).all()
-    assert torch.allclose(found.output_change.double(), change, rtol=1e-4, atol=1e-7)
-    assert torch.allclose(found.score.double(), score, rtol=1e-3, atol=1e-3 * score.abs().max().item())
-    assert torch.allclose(attribution.sum(1), change, rtol=1e-4, atol=1e-6)  # the reference itself adds up
