@@ -10,6 +10,7 @@ from make_models_table import TABLE, row_of
 from others import OwnViT, transformers_models, view_own
 from PIL import Image
 from small import NAMES, examine, redrawn, small_images, small_timm
+from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
