@@ -1,6 +1,6 @@
 """The ways to find a path, a file each, and the one door to them: :func:`find_path`."""
 
-from . import activation, causal, conductance, influence_pattern, joint, knowledge, random  # noqa: F401  (they register)
+from . import activation, causal, conductance, influence_pattern, joint, knowledge, live, random  # noqa: F401  (they register)
 from .find import find_path
 from .presets import list_presets
 from .registry import Found, Search, list_methods, register_method

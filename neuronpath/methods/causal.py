@@ -22,7 +22,7 @@ SWEEPS = 6
 NODES = 2  # of Gauss-Legendre, on the way from the clean run to the path's removal
 
 
-@register_method("causal", live=True)
+@register_method("causal", live=True, efforts=("standard", "thorough"))
 def locate_causal(run: CleanRun, search: Search) -> Found:
     """The largest gates of every site; refined for a thorough search."""
     gates = [(values * gradient).sum(1) for values, gradient in zip(run.hidden, run.live_gradients, strict=True)]

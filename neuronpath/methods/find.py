@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from ..models.vit import ViT
 from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
+from ..runs.baselines import ablation
 from ..runs.clean import CleanRun, check_images, clean_runs
 from ..runs.gates import gated_output
 from ..runs.influence import Influence, Quadrature, influence_of
+from ..runs.live import live_influence_of
 from ..units import on_path, units_named
 from .presets import preset_named
 from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_named
@@ -38,6 +41,8 @@ def find_path(
     preset: str | None = None,
     top_k: int = 1,
     token: str | None = None,
+    baseline: str = "zero",
+    reference: Tensor | None = None,
     output: Output = "prob",
     quadrature: str | None = None,
     n_steps: int | None = None,
@@ -55,9 +60,11 @@ def find_path(
             is run in eval mode and put back.
         images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
         target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
-        units: what a path is made of: "neurons" (None), attention "heads", or "both", a head and a neuron in every block.
-        method: "joint" (None) maximises the joint attribution score over the whole path; "causal" takes the units whose removal
-            the output feels most. For comparison: "activation", "knowledge", "influence_pattern", "conductance" and "random",
+        units: what a path is made of: "neurons", attention "heads", or "both", a head and a neuron in every block. None is what the
+            method is made for: "both" for "live", else "neurons".
+        method: "joint" (None) maximises the joint attribution score over the whole path; "live" seeks the path whose joint
+            ablation takes most, in attributions that sum to that; "causal" takes the units whose removal the output feels most, to
+            first order. For comparison: "activation", "knowledge", "influence_pattern", "conductance" and "random",
             each described where it is defined (``neuronpath/methods/``); :func:`list_methods` has them all.
         objective: what "joint" maximises: "joint", the joint attribution score, or "complete", the complete attribution. None is
             "joint", and "complete" for ``units="both"``: the score sums values, and those of heads and neurons differ in scale.
@@ -66,7 +73,10 @@ def find_path(
             20 left Riemann steps), "progressive" chooses block by block and doesn't refine; :func:`list_presets` has them all.
         top_k: units a site: neurons a block, or heads a block, or so many of each.
         token: the tokens on which units are read: "auto" (None) or "pooled" is what the model's head pools; "cls", "patch", or "all":
-            every token, registers too.
+            every token, registers too, which is the default of "live".
+        baseline: of "live": what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample", the
+            values on a reference image of another class; "paired", those on the reference image of the same number.
+        reference: the images (R, C, H, W) for that.
         output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
             (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
         quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...) or "gaussradau"; None
@@ -102,7 +112,8 @@ def find_path(
             raise InputError(f"preset {preset!r} has {name} {fixed!r}; expected no other with it, not {value!r}")
     method, effort = chosen.method or method or "joint", chosen.effort or effort or "standard"
     way = chosen.way or method_named(method)
-    vit = view(model, token, units)
+    own = isinstance(model, ViT)  # a view says for itself what is read
+    vit = view(model, token or (None if own else way.token), units or (None if own else way.units[0]))
     kinds = units_named(vit.places)
     check_one_of("effort", effort, EFFORTS)
     check_one_of("precision", precision, (None, "fp32", "bf16"))
@@ -113,10 +124,11 @@ def find_path(
     objective = chosen.objective or _objective(objective, method, kinds)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise InputError(f"seed is {seed!r}; expected a whole number")
-    if effort != "standard" and method not in ("joint", "causal"):
-        raise InputError(
-            f"effort {effort!r} is a choice of methods 'joint' and 'causal'; expected 'standard' with {method!r}"
-        )
+    if chosen.way is None and effort not in way.efforts:
+        raise InputError(f"effort {effort!r} is none of method {method!r}; expected 'standard'")
+    if baseline != "zero" and not way.ablates:
+        raise InputError(f"baseline is a choice of method 'live'; expected none with {method!r}")
+    ablate = ablation(vit, baseline, reference, len(images), seed)
     rule = Quadrature(quadrature or way.quadrature, chosen.n_steps if n_steps is None else n_steps)
     check_top_k(top_k, vit.places)
     search = Search(rule, top_k, objective, effort, seed)
@@ -128,6 +140,8 @@ def find_path(
         top_k=top_k,
         output=output_name(output),
         token=vit.token,
+        baseline=baseline,
+        influence="live" if way.ablates else "frozen",
         quadrature=rule.method,
         n_steps=rule.n_steps,
         seed=int(seed),
@@ -143,10 +157,16 @@ def find_path(
     )
     with at_rest(vit.model), nullcontext() if bar is progress else bar, in_precision(vit.model, precision):
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest, way.live):
+            first = sum(map(len, parts))
+            search = replace(search, ablated=ablate(run, first))
             found = way.locate(run, search)
-            influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
-            removal = run.value - gated_output(run, found.units)
-            parts.append(_as_paths(run, found, influence, removal, settings, sum(map(len, parts))))
+            if way.ablates:
+                influence = live_influence_of(run, found.units, rule, search.ablated)
+                removal = influence.output_change
+            else:
+                influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
+                removal = run.value - gated_output(run, found.units)
+            parts.append(_as_paths(run, found, influence, removal, settings, first))
             bar.update(len(found.units))
     paths = concat(parts)
     return paths if names is None else paths.renamed(names)

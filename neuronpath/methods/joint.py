@@ -33,7 +33,7 @@ FINER = Quadrature("gausslegendre", 2)  # twice the work of the search's own nod
 SWEEPS = {"standard": 4, "thorough": 12}  # a start
 
 
-@register_method("joint", quadrature="gaussradau")
+@register_method("joint", quadrature="gaussradau", efforts=("standard", "thorough"))
 def locate_joint(run: CleanRun, search: Search) -> Found:
     """The best of one start ("standard") or of several ("thorough"), each refined.
 

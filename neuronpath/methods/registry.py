@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..checks import InputError
 from ..runs.clean import CleanRun
+from ..runs.gates import Ablated
 from ..runs.influence import Quadrature
 from ..units import Place, at_units
 
@@ -16,7 +17,7 @@ EFFORTS = ("standard", "thorough")
 UNITS = ("neurons", "heads", "both")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Search:
     """What a method is asked for."""
 
@@ -25,6 +26,7 @@ class Search:
     objective: str = "joint"  # maximise the joint attribution score, or the "complete" attribution
     effort: str = "standard"
     seed: int = 0  # of methods that draw
+    ablated: Ablated = None  # the channels of units that are gone
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +50,23 @@ class Method:
     locate: Locator
     quadrature: str  # its default rule
     live: bool = False  # whether it needs F's gradients in the ordinary run
-    units: tuple[str, ...] = UNITS  # what it finds paths of
+    units: tuple[str, ...] = UNITS  # what it finds paths of; the first where nothing is asked for
+    token: str = "pooled"  # the tokens that units are read on where nothing is asked for
+    efforts: tuple[str, ...] = ("standard",)
+    ablates: bool = False  # whether its figures are of an ablation in a live run, to any baseline
 
 
 _METHODS: dict[str, Method] = {}
 
 
 def register_method(
-    name: str, quadrature: str = "gausslegendre", live: bool = False, units: tuple[str, ...] = UNITS
+    name: str,
+    quadrature: str = "gausslegendre",
+    live: bool = False,
+    units: tuple[str, ...] = UNITS,
+    token: str = "pooled",
+    efforts: tuple[str, ...] = ("standard",),
+    ablates: bool = False,
 ) -> Callable[[Locator], Locator]:
     """Decorate a function that locates paths, to be found under this name.
 
@@ -63,11 +74,15 @@ def register_method(
         name: what ``find_path(method=...)`` takes.
         quadrature: its default rule.
         live: whether it reads ``run.live_gradients``.
-        units: what it finds paths of, of "neurons", "heads" and "both".
+        units: what it finds paths of, of "neurons", "heads" and "both"; the first is its default.
+        token: the tokens that it reads units on by default.
+        efforts: those of "standard" and "thorough" that it knows.
+        ablates: whether its figures are those of an ablation in a live run: attributions sum to what that takes, baselines are its
+            own; otherwise they are those of the frozen run.
     """
 
     def register(locate: Locator) -> Locator:
-        _METHODS[name] = Method(locate, quadrature, live, units)
+        _METHODS[name] = Method(locate, quadrature, live, units, token, efforts, ablates)
         return locate
 
     return register

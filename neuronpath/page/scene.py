@@ -73,7 +73,7 @@ def _of_path(name: str, path: NeuronPaths, measured: Measured, number: int) -> d
     return {
         "name": name,
         "target": _decision(path, path.target[0], path.probability[0]),
-        "score": float(path.score[0]),
+        "score": None if path.score.isnan() else float(path.score[0]),
         "attribution": float(path.attribution[0].sum()),
         "delta": float(path.relative_delta[0]),
         "effects": effects,

@@ -48,7 +48,7 @@ class NeuronPaths:
     attribution: Tensor
     """(B, S, K): the complete attribution of every unit, in units of the output; sums to ``output_change`` + ``delta``."""
     score: Tensor
-    """(B,): the joint attribution score."""
+    """(B,): the joint attribution score; NaN for live influence, which has none."""
     output_change: Tensor
     """(B,): F(1) - F(0), what the output loses when the path's units go to 0 while all others are held."""
     delta: Tensor
@@ -157,7 +157,7 @@ class NeuronPaths:
             ],
             "target": [self.name_of(c) if c >= 0 else "" for c in self.target.tolist()],
             "path": paths,
-            "score": [f"{score:.4g}" for score in self.score.tolist()],
+            "score": ["" if math.isnan(score) else f"{score:.4g}" for score in self.score.tolist()],
             "attribution": [f"{a:.4g}" for a in self.attribution.sum((1, 2)).tolist()],
             "relative delta": [f"{d:.0e}" for d in self.relative_delta.tolist()],
         }
@@ -210,7 +210,7 @@ class NeuronPaths:
 
     def _document(self) -> dict[str, Any]:
         columns = {name: getattr(self, name).tolist() for name in TENSORS}
-        for name in _PROBABILITIES:  # JSON has no NaN
+        for name in _MAYBE_NAN:  # JSON has no NaN
             columns[name] = [None if math.isnan(value) else value for value in columns[name]]
         return {
             "format": FORMAT,
@@ -231,7 +231,7 @@ class NeuronPaths:
             settings = Settings.from_version_1(settings)
         else:
             settings = Settings.from_dict(settings)
-        unknown = dict.fromkeys(_PROBABILITIES, math.nan)
+        unknown = dict.fromkeys(_MAYBE_NAN, math.nan)
         tensors = {
             name: torch.tensor(
                 [unknown[name] if path[name] is None and name in unknown else path[name] for path in paths],
@@ -293,6 +293,6 @@ def check_names(names: Sequence[str], n_images: int) -> None:
 
 TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
 _KINDS = dict.fromkeys(("units", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
-_PROBABILITIES = ("probability", "predicted_probability")
+_MAYBE_NAN = ("probability", "predicted_probability", "score")
 _PER_UNIT = ("units", "activations", "attribution")
 _PER_IMAGE = tuple(name for name in TENSORS if name not in _PER_UNIT)

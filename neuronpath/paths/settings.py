@@ -20,6 +20,10 @@ class Settings:
     """The output's name; of a function of the user's own its qualified name."""
     token: str = "pooled"
     """The tokens that units are read on: "cls", "patch", "all" or "pooled"."""
+    baseline: str = "zero"
+    """What units are ablated to in live runs."""
+    influence: str = "frozen"
+    """What the attributions are of: "frozen", all other units held; "live", nothing held."""
     quadrature: str = "gausslegendre"
     n_steps: int | None = None
     seed: int = 0

@@ -52,13 +52,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     else:
         figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4))
     _draw(ax, path)
-    sums = path.settings.objective == "complete"  # of products; the score is the product of sums
-    worth = (
-        f"attribution {float(path.attribution.sum()):.4g}"
-        if sums
-        else f"joint attribution score {float(path.score[0]):.4g}"
-    )
-    ax.set_title(f"{decision(path)}{worth}", fontsize=10)
+    ax.set_title(f"{decision(path)}{_worth(path)}", fontsize=10)
     _legend(figure, ax, own)
     return figure
 
@@ -89,7 +83,8 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
         show_image(axes[0], images[index], chosen[0].names[0])
     for ax, name, path in zip(axes[beside:], paths, chosen, strict=True):
         _draw(ax, path, common)
-        figures = f"score {float(path.score[0]):.4g}, removal {float(path.removal[0]):.4g}"
+        score = "" if path.score.isnan() else f"score {float(path.score[0]):.4g}, "
+        figures = f"{score}removal {float(path.removal[0]):.4g}"
         ax.set_title(f"{plain(name)}: {decision(path).rstrip(', ')}\n{figures}", fontsize=10)
         if ax is not axes[beside]:
             ax.set_ylabel("")
@@ -140,6 +135,15 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
 
 def _area(share: Any) -> Any:
     return 8 + 220 * share
+
+
+def _worth(path: NeuronPaths) -> str:
+    """What the path's method is about, in words."""
+    if path.settings.influence == "live":
+        return f"of which the path's removal takes {float(path.removal[0]):.3f}"
+    if path.settings.objective == "complete":
+        return f"attribution {float(path.attribution.sum()):.4g}"
+    return f"joint attribution score {float(path.score[0]):.4g}"
 
 
 def short(kind: str, index: int) -> str:

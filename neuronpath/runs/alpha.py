@@ -45,6 +45,8 @@ def along_path(
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
     """
     check_images(images)
+    if paths.settings.influence == "live":
+        raise InputError("these paths are of live influence; expected paths whose attributions are of the frozen run")
     vit = view_for(paths, model)
     check_as_many(paths, images)
     check_count("n_points", n_points, 2)

@@ -19,14 +19,20 @@ from .quadrature import nodes_and_weights
 Ablated = Sequence[Tensor] | None  # a site (B or 1, T, C): the channels of units that are gone; None is 0
 
 
-def gates_of(run: CleanRun, path: Tensor, rows: Tensor, alpha: Tensor | float) -> list[Tensor]:
-    """The gates (R, U) of every site: those of ``path`` (B, S, K) at alpha, one number or (R,), all others at 1."""
+def gates_of(run: CleanRun, path: Tensor | None, rows: Tensor, alpha: Tensor | float) -> list[Tensor]:
+    """The gates (R, U) of every site: those of ``path`` (B, S, K) at alpha, one number or (R,), all others at 1.
+
+    Without a path all are at alpha.
+    """
     found = []
     for site, width in enumerate(run.vit.widths):
-        index = path[rows, site]
         gates = torch.ones(len(rows), width, dtype=run.middle.dtype, device=rows.device)
         value = alpha[:, None].to(gates) if isinstance(alpha, Tensor) else gates.new_full((1, 1), alpha)
-        found.append(gates.scatter(1, index, value.expand_as(index)))
+        if path is None:
+            found.append(gates * value)
+        else:
+            index = path[rows, site]
+            found.append(gates.scatter(1, index, value.expand_as(index)))
     return found
 
 
@@ -44,9 +50,17 @@ def gated(run: CleanRun, rows: Tensor, gates: Sequence[Tensor], ablated: Ablated
 
 
 def mean_gates(
-    run: CleanRun, path: Tensor, method: str, n_steps: int, ablated: Ablated = None, images: Tensor | None = None
+    run: CleanRun,
+    path: Tensor | None,
+    method: str,
+    n_steps: int,
+    ablated: Ablated = None,
+    images: Tensor | None = None,
 ) -> list[Tensor]:
-    """F's derivative to every unit's gate while those of ``path`` (B, S, K) go from 1 to 0, averaged: a site (b, U)."""
+    """F's derivative to every unit's gate while those of ``path`` (B, S, K) go from 1 to 0, averaged: a site (b, U).
+
+    Without a path all gates go; with ``images`` (b,) only these images are run.
+    """
     images = run.rows if images is None else images
     grid = Grid.of(images, *nodes_and_weights(method, n_steps))
     slots = Grid.of(torch.arange(len(images), device=images.device), *nodes_and_weights(method, n_steps)).image
@@ -66,13 +80,19 @@ def mean_gates(
     return means
 
 
-def gated_output(run: CleanRun, path: Tensor, factor: float = 0.0, ablated: Ablated = None) -> Tensor:
-    """F (B,) when the gates of ``path`` (B, S, K) are at ``factor`` on the tokens that units are read on."""
-    found = torch.empty_like(run.value)
+def gated_output(
+    run: CleanRun, path: Tensor, factor: float = 0.0, ablated: Ablated = None, images: Tensor | None = None
+) -> Tensor:
+    """F (b,) when the gates of ``path`` (B, S, K) are at ``factor`` on the tokens that units are read on.
+
+    With ``images`` (b,) only these are run.
+    """
+    images = run.rows if images is None else images
+    found = torch.empty_like(run.value[images])
 
     def work(piece: slice) -> None:
-        rows = run.rows[piece]
+        rows = images[piece]
         found[piece] = gated(run, rows, gates_of(run, path, rows, factor), ablated)
 
-    run.pieces.each(len(path), work)
+    run.pieces.each(len(images), work)
     return found

@@ -1,0 +1,85 @@
+"""Ablated values: what a unit is set to when it is gone.
+
+"zero" needs no other images. "mean" is the mean over reference images, position by position; "resample" the values on one reference
+image of another class, drawn for each image by its own pixels; "paired" the values on the reference image of the same number.
+"""
+
+import zlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..checks import InputError, check_one_of
+from ..models.hooks import at_rest
+from ..models.outputs import run_model
+from ..models.sites import visited
+from ..models.vit import ViT
+from .clean import CleanRun, check_images
+from .gates import Ablated
+
+BASELINES = ("zero", "mean", "resample", "paired")
+BATCH = 64  # reference images run at a time
+
+Ablation = Callable[[CleanRun, int], Ablated]  # a run, and the number of its first image -> the ablated channels
+
+
+def ablation(vit: ViT, baseline: str, reference: Tensor | None, n_images: int, seed: int = 0) -> Ablation:
+    """What gives a run's ablated channels. ``reference`` (R, C, H, W) are images transformed as the model wants it."""
+    check_one_of("baseline", baseline, BASELINES)
+    if baseline == "zero":
+        if reference is not None:
+            raise InputError("reference goes with baseline 'mean', 'resample' or 'paired'; expected none with 'zero'")
+        return lambda _run, _first: None
+    if reference is None:
+        raise InputError(f"baseline {baseline!r} is made of other images, and reference is None; expected (R, C, H, W)")
+    check_images(reference, "reference")
+    if baseline == "paired" and len(reference) != n_images:
+        raise InputError(f"reference holds {len(reference)} images for {n_images}; expected one an image with 'paired'")
+    if baseline != "paired" and len(reference) < 2:
+        raise InputError(f"reference holds one image; expected at least 2 with {baseline!r}")
+    if baseline == "mean":
+        means = _mean_channels(vit, reference)
+        return lambda _run, _first: means
+    if baseline == "paired":
+        return lambda run, first: _channels(vit, reference[first : first + len(run.rows)])[0]
+    classes = torch.cat([_channels(vit, part)[1].argmax(-1).cpu() for part in reference.split(BATCH)])
+    return lambda run, _first: _channels(vit, reference[_drawn(run, classes, seed)])[0]
+
+
+def _drawn(run: CleanRun, classes: Tensor, seed: int) -> Tensor:
+    """For each image the number of a reference image of another class than the one explained."""
+    found = []
+    targets = run.answer.argmax(-1) if run.target is None else run.target
+    for image, target in zip(run.pixels, targets.tolist(), strict=True):
+        others = (classes != target).nonzero()[:, 0]
+        if not len(others):
+            raise InputError(
+                f"every reference image is of class {target}; expected some of another class with 'resample'"
+            )
+        pixels = image.float().cpu().contiguous().numpy().tobytes()
+        draw = torch.Generator().manual_seed(zlib.crc32(pixels, seed))
+        found.append(others[torch.randint(len(others), (1,), generator=draw)])
+    return torch.cat(found)
+
+
+def _channels(vit: ViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Every site's channels (B, T, C) on the tokens that units are read on, and the model's output."""
+    found: dict[int, Tensor] = {}
+
+    def keep(site: int, channels: Tensor) -> None:
+        found[site] = vit.split(channels)[0].clone()
+
+    with at_rest(vit.model), visited(vit.model, vit.sites, keep):
+        answer = run_model(vit.model, images.to(next(vit.model.parameters())))
+    return [found[site] for site in range(len(vit.sites))], answer
+
+
+def _mean_channels(vit: ViT, reference: Tensor) -> list[Tensor]:
+    """The mean over the reference images, a site (1, T, C)."""
+    sums: list[Tensor] = []
+    for part in reference.split(BATCH):
+        here = [values.double().sum(0, keepdim=True) for values in _channels(vit, part)[0]]
+        sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
+    like = next(vit.model.parameters())
+    return [(total / len(reference)).to(like) for total in sums]
