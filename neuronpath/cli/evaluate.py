@@ -8,7 +8,7 @@ import typer
 from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
-from .options import BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Units
+from .options import BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Token, Units
 
 
 def evaluate(
@@ -26,7 +26,8 @@ def evaluate(
         list[Path] | None, typer.Option(help="A file of find-path's for the same images, to be evaluated too.")
     ] = None,
     classes: Classes = None,
-    units: Units = "neurons",
+    units: Units = None,
+    token: Token = None,
     target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
     top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
@@ -74,9 +75,9 @@ def evaluate(
         )
     saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
     loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
-    vit = view(loaded, None, units)
+    view(loaded, token, units)
     for known in saved.values():
-        view_for(known, vit)
+        view_for(known, loaded)
     skipped: list[str] = []
     if folder is not None:
         mapping = None if classes is None else read_classes(classes)
@@ -86,7 +87,18 @@ def evaluate(
     else:
         raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
     with tqdm(total=total * len(ways), unit="path", disable=True if quiet else None) as bar:
-        measured, found = compare(vit, source, ways, explain=target, saved=saved, progress=bar, top_k=top_k, seed=seed)
+        measured, found = compare(
+            loaded,
+            source,
+            ways,
+            explain=target,
+            saved=saved,
+            progress=bar,
+            units=units,
+            token=token,
+            top_k=top_k,
+            seed=seed,
+        )
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     table = summary(measured, seed)

@@ -8,7 +8,7 @@ import typer
 from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
-from .options import BatchSize, Checkpoint, Device, Model, Pretrained, Quiet, Units
+from .options import BatchSize, Checkpoint, Device, Model, Pretrained, Quiet, Token, Units
 
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
@@ -21,7 +21,7 @@ def find_path(
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
-    units: Units = "neurons",
+    units: Units = None,
     method: Annotated[str | None, typer.Option(help="How to locate the path. [default: joint]")] = None,
     objective: Annotated[
         str | None, typer.Option(help="What joint maximises: the joint score, or complete. [default: joint]")
@@ -32,9 +32,7 @@ def find_path(
         typer.Option(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
     ] = None,
     top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
-    token: Annotated[
-        str, typer.Option(help="Where units are read: cls, patch, all; auto is where the model's head reads.")
-    ] = "auto",
+    token: Token = None,
     output: Annotated[str, typer.Option(help="What is explained: prob, logit or sigmoid.")] = "prob",
     quadrature: Annotated[
         str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")

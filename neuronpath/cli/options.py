@@ -9,7 +9,15 @@ Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the
 Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]
 Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]
-Units = Annotated[str, typer.Option(help="What paths are made of: neurons, heads, or both.")]
+Units = Annotated[
+    str | None, typer.Option(help="What paths are made of: neurons, heads, or both. [default: the method's own]")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Where units are read: cls, patch, all; pooled is where the model's head reads. [default: the method's own]"
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images read at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")]

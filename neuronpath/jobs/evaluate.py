@@ -13,7 +13,6 @@ from ..checks import InputError
 from ..evaluation.evaluate import effects
 from ..files import write_whole
 from ..methods import find_paths
-from ..models.view import view
 from ..models.vit import ViT
 from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths
@@ -24,7 +23,6 @@ def compare(
     source: Iterable[tuple[Tensor, list[str], list[int] | None]],
     ways: Sequence[str],
     *,
-    units: str | None = None,
     explain: str = "label",
     saved: Mapping[str, NeuronPaths] | None = None,
     progress: bool | tqdm = False,
@@ -36,12 +34,11 @@ def compare(
 
     ``explain`` is "label" or "predicted"; ``saved`` holds paths that were found before, for the same images in the same order.
     """
-    vit = view(model, None, units)
     frames, parts = [], []
     names_so_far: list[str] = []
     for images, names, labels in source:
         found = find_paths(
-            vit, images, ways, labels if explain == "label" else None, progress=progress, names=names, **options
+            model, images, ways, labels if explain == "label" else None, progress=progress, names=names, **options
         )
         at = slice(len(names_so_far), len(names_so_far) + len(names))
         for name, paths in (saved or {}).items():
@@ -50,7 +47,7 @@ def compare(
                     f"the paths of {name!r} are of other images, or in another order; expected {names[0]} at {at.start}"
                 )
             found[name] = paths[at]
-        frame = effects(vit, images, labels, found)
+        frame = effects(model, images, labels, found)
         frames.append(frame.assign(image=frame["image"].map(dict(enumerate(names)))))
         parts.append(found)
         names_so_far += names

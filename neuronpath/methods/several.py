@@ -9,7 +9,6 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError
-from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
 from .find import find_path
@@ -43,13 +42,12 @@ def find_paths(
         images: (B, C, H, W), transformed as the model wants it.
         ways: names of methods and of presets (see :func:`~neuronpath.list_methods`, :func:`~neuronpath.list_presets`).
         target: the class that is explained: None for the predicted class, an int, or one an image (B,).
-        units: as in :func:`~neuronpath.find_path`.
-        token: as in :func:`~neuronpath.find_path`.
+        units: as in :func:`~neuronpath.find_path`; None is each way's own.
+        token: the tokens on which units are read, likewise.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
-    vit = view(model, token, units)
     bar: tqdm = (
         progress
         if isinstance(progress, tqdm)
@@ -57,5 +55,6 @@ def find_paths(
     )
     with nullcontext() if bar is progress else bar:
         return {
-            name: find_path(vit, images, target, progress=bar, **{**options, **call}) for name, call in calls.items()
+            name: find_path(model, images, target, units=units, token=token, progress=bar, **{**options, **call})
+            for name, call in calls.items()
         }
