@@ -43,6 +43,6 @@ from .paths.statistics import similarity as similarity
 from .paths.statistics import stability as stability
 from .plots import plot_path as plot_path
 from .runs.influence import Influence as Influence
-from .runs.influence import joint_influence as joint_influence
+from .runs.joint_influence import joint_influence as joint_influence
 from .units import Unit as Unit
 from .version import __version__ as __version__

@@ -15,7 +15,8 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..paths.statistics import Labels, consensus, frequency, halves_of
 from ..runs.clean import check_images, clean_runs
-from ..runs.influence import Influence, Quadrature, joint_influence, mean_gradients
+from ..runs.influence import Influence, Quadrature, mean_gradients
+from ..runs.joint_influence import joint_influence
 from ..units import on_path, units_named
 from .evaluate import effects
 

@@ -19,7 +19,7 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, versions, view_for
 from ..runs.clean import check_images
-from ..runs.influence import joint_influence
+from ..runs.joint_influence import joint_influence
 from ..units import as_index
 from .interventions import Path, enhance
 

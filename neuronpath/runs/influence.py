@@ -13,18 +13,15 @@ With neurons alone there is one site a block, S = L. A head's value is the norm 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..models.hooks import at_rest
-from ..models.outputs import Output, widest
-from ..models.view import view
-from ..models.vit import ViT
-from ..units import as_index, on_path, scaled
-from .clean import CleanRun, check_images, clean_runs
+from ..models.outputs import widest
+from ..units import on_path, scaled
+from .clean import CleanRun
 from .quadrature import nodes_and_weights
 
 TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
@@ -163,50 +160,4 @@ def influence_of(
         output_change=change.float().cpu(),
         delta=delta.float().cpu(),
         n_steps=steps.cpu(),
-    )
-
-
-def joint_influence(
-    model: nn.Module | ViT,
-    images: Tensor,
-    path: Tensor | Sequence,
-    target: int | Sequence[int] | Tensor | None = None,
-    *,
-    units: str | None = None,
-    token: str | None = None,
-    output: Output = "prob",
-    quadrature: str = "gausslegendre",
-    n_steps: int | None = None,
-    internal_batch_size: int | None = None,
-) -> Influence:
-    """Score, attribution and delta of any given units.
-
-    Args:
-        model: a vision transformer of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
-        path: (B, S, K) for each image its own, or (S, K) or (S,) for all alike; S is the number of sites: of blocks, but for
-            ``units="both"``, where each block's heads come before its neurons.
-        target: the class whose output is explained; None is the predicted one; an int or (B,).
-        units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both".
-        token: the tokens on which units are read (see :func:`~neuronpath.view`).
-        output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
-        quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
-        n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
-        internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
-
-    Raises:
-        InputError: (a ValueError) for an argument that can't be used, in one line.
-    """
-    vit = view(model, token, units)
-    check_images(images)
-    rule = Quadrature(quadrature, n_steps)
-    with at_rest(vit.model):
-        index = as_index(path, len(images), vit.places)
-        parts, start = [], 0
-        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
-            chosen = index[start : start + len(run.rows)].to(run.rows.device)
-            parts.append(influence_of(run, chosen, rule))
-            start += len(run.rows)
-    return Influence(
-        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
     )

@@ -143,3 +143,24 @@ def test_bad_input(tiny):
         with pytest.raises(nph.InputError, match=words) as refusal:
             nph.find_path(model, images, **options)
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean"])
+def test_live_influence_of_given_units(tiny, baseline):
+    model, images, others = tiny
+    reference = None if baseline == "zero" else others
+    paths = nph.find_path(model, images, method="live", baseline=baseline, reference=reference)
+    live = nph.joint_influence(
+        model, images, paths.units, units="both", token="all", influence="live", baseline=baseline, reference=reference
+    )
+    assert torch.allclose(live.attribution, paths.attribution, atol=1e-6)
+    assert torch.allclose(live.output_change, paths.removal, atol=1e-6)
+    logit = nph.joint_influence(model, images, paths.units, units="both", token="all", influence="live", output="logit")
+    with nph.remove(model, paths):
+        after = as_logits(model, images)
+    change = (as_logits(model, images) - after).gather(1, paths.target[:, None])[:, 0]
+    assert torch.allclose(logit.attribution.sum((1, 2)), change, rtol=2e-3, atol=1e-4)
+    with pytest.raises(nph.InputError, match="baseline is a choice of influence 'live'"):
+        nph.joint_influence(model, images, paths.units, units="both", baseline="mean", reference=others)
+    with pytest.raises(nph.InputError, match="influence 'dead' is unknown; expected one of 'frozen', 'live'"):
+        nph.joint_influence(model, images, paths.units, units="both", influence="dead")

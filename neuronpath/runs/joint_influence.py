@@ -1,0 +1,78 @@
+"""The joint influence of units that are given, frozen or live."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import InputError, check_one_of
+from ..models.hooks import at_rest
+from ..models.outputs import Output
+from ..models.view import view
+from ..models.vit import ViT
+from ..units import as_index
+from .baselines import ablation
+from .clean import check_images, clean_runs
+from .influence import Influence, Quadrature, influence_of
+from .live import live_influence_of
+
+
+def joint_influence(
+    model: nn.Module | ViT,
+    images: Tensor,
+    path: Tensor | Sequence,
+    target: int | Sequence[int] | Tensor | None = None,
+    *,
+    units: str | None = None,
+    token: str | None = None,
+    influence: str = "frozen",
+    baseline: str = "zero",
+    reference: Tensor | None = None,
+    output: Output = "prob",
+    quadrature: str = "gausslegendre",
+    n_steps: int | None = None,
+    internal_batch_size: int | None = None,
+) -> Influence:
+    """Score, attribution and delta of any given units.
+
+    Args:
+        model: a vision transformer of a known family; it is left exactly as it was.
+        images: (B, C, H, W), transformed as the model wants it.
+        path: (B, S, K) for each image its own, or (S, K) or (S,) for all alike; S is the number of sites: of blocks, but for
+            ``units="both"``, where each block's heads come before its neurons.
+        target: the class whose output is explained; None is the predicted one; an int or (B,).
+        units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both".
+        token: the tokens on which units are read (see :func:`~neuronpath.view`).
+        influence: "frozen": all other units are held (the paper's); attributions sum to what the output loses in that run.
+            "live": all else follows; they sum to what ablating the path really takes, and there is no score (NaN).
+        baseline: of "live", what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`).
+        reference: the images (R, C, H, W) for that.
+        output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
+        quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
+        n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
+        internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
+
+    Raises:
+        InputError: (a ValueError) for an argument that can't be used, in one line.
+    """
+    check_one_of("influence", influence, ("frozen", "live"))
+    vit = view(model, token, units)
+    check_images(images)
+    rule = Quadrature(quadrature, n_steps)
+    if influence == "frozen" and baseline != "zero":
+        raise InputError("baseline is a choice of influence 'live'; expected none with 'frozen'")
+    ablate = ablation(vit, baseline, reference, len(images))
+    with at_rest(vit.model):
+        index = as_index(path, len(images), vit.places)
+        parts, start = [], 0
+        for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest):
+            chosen = index[start : start + len(run.rows)].to(run.rows.device)
+            if influence == "live":
+                parts.append(live_influence_of(run, chosen, rule, ablate(run, start)))
+            else:
+                parts.append(influence_of(run, chosen, rule))
+            start += len(run.rows)
+    return Influence(
+        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Influence)}
+    )
