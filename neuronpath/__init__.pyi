@@ -21,6 +21,7 @@ from .evaluation.interventions import set_to as set_to
 from .features.activations import activation_maps as activation_maps
 from .features.activations import mean_activations as mean_activations
 from .features.activations import most_active as most_active
+from .methods import find_circuit as find_circuit
 from .methods import find_path as find_path
 from .methods import find_paths as find_paths
 from .methods import list_methods as list_methods
@@ -33,6 +34,7 @@ from .models.view import view as view
 from .models.vit import Halves as Halves
 from .models.vit import ViT as ViT
 from .page.report import report as report
+from .paths.circuit import Circuit as Circuit
 from .paths.concat import concat as concat
 from .paths.neuron_paths import NeuronPaths as NeuronPaths
 from .paths.settings import Settings as Settings

@@ -146,7 +146,7 @@ def find_path(
         n_steps=rule.n_steps,
         seed=int(seed),
         precision=precision,
-        model=_architecture(vit.model),
+        model=architecture(vit.model),
         sites=tuple(vit.places),
         fingerprint=vit.fingerprint,
         versions=versions(),
@@ -226,6 +226,7 @@ def _objective(objective: str | None, method: str, kinds: str) -> str:
     return objective
 
 
-def _architecture(model: nn.Module) -> str:
+def architecture(model: nn.Module) -> str:
+    """The architecture's name: timm's, or the class's."""
     config = getattr(model, "pretrained_cfg", None) or {}
     return str(config.get("architecture") or type(model).__name__)

@@ -108,10 +108,17 @@ class CleanRun:
             x = self.block(later, x, rows, hidden)
         return self.output_of(self.vit.readout(x), rows)
 
+    def answer_with(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
+        """The model's output (R, ...) of a run whose units are replaced, as in :meth:`replaced`."""
+        held = dict(enumerate(hidden))
+        x = self.enter(rows, held)
+        for block in range(1, len(self.vit.blocks)):
+            x = self.block(block, x, rows, held)
+        return self.vit.readout(x)
+
     def replaced(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
         """F (R,) of a run whose units are replaced, a site by values (R, T, U) or by a function of the live channels."""
-        held = dict(enumerate(hidden))
-        return self.finish(self.enter(rows, held), 1, rows, held)
+        return self.output_of(self.answer_with(rows, hidden), rows)
 
     def frozen_gradients(self, rows: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
         """F's gradient to every unit of a frozen run, a site (R, T, U): one forward, one backward."""

@@ -38,15 +38,20 @@ def gates_of(run: CleanRun, path: Tensor | None, rows: Tensor, alpha: Tensor | f
 
 def gated(run: CleanRun, rows: Tensor, gates: Sequence[Tensor], ablated: Ablated = None) -> Tensor:
     """F (R,) of live runs with these gates, a site (R, U)."""
+    return run.output_of(gated_answer(run, rows, gates, ablated), rows)
+
+
+def gated_answer(run: CleanRun, rows: Tensor, gates: Sequence[Tensor], ablated: Ablated = None) -> Tensor:
+    """The model's output (R, ...) in live runs with these gates, a site (R, U)."""
 
     def edit(site: int, live: Tensor) -> Tensor:
         gate = run.vit.sites[site].spread(gates[site])[:, None]
         if ablated is None:
             return live * gate
         gone = ablated[site] if len(ablated[site]) == 1 else ablated[site][rows]
-        return torch.where(gate == 1, live, gone + gate * (live - gone))  # as it is, to the last bit
+        return live * gate + gone * (1 - gate)  # exact at 1 and at 0
 
-    return run.replaced(rows, [partial(edit, site) for site in range(len(gates))])
+    return run.answer_with(rows, [partial(edit, site) for site in range(len(gates))])
 
 
 def mean_gates(

@@ -189,5 +189,5 @@ def test_every_method(random_vit, random_images, method, units):
     for other in (alone, pieces):
         assert torch.equal(other.units, together.units)
         for name in ("score", "attribution", "removal", "activations"):
-            mine, theirs = getattr(together, name), getattr(other, name)
+            mine, theirs = (getattr(p, name).nan_to_num() for p in (together, other))  # live paths have no score
             assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6 * mine.abs().max().item()), name

@@ -105,7 +105,8 @@ def test_a_model_with_a_head_that_is_always_0(random_vit, random_images, method)
         for part in (model.blocks[1].attn.qkv.weight, model.blocks[1].attn.qkv.bias):
             part[64 + 8 : 64 + 16] = 0  # the values of head 1
     paths = nph.find_path(model, images, units="heads", method=method)
-    assert all(torch.isfinite(getattr(paths, name)).all() for name in TENSORS)
+    has = [name for name in TENSORS if name != "score" or method != "live"]
+    assert all(torch.isfinite(getattr(paths, name)).all() for name in has)
     influence = nph.joint_influence(model, images, [0, 1, 2, 3], units="heads")
     assert influence.attribution[:, 1].abs().max() == 0
     assert (influence.attribution[:, [0, 2, 3]] != 0).all()

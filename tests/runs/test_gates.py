@@ -91,15 +91,18 @@ def test_attributions_sum_to_what_ablation_takes(tiny, baseline):
     assert (paths.settings.baseline, paths.settings.influence) == (baseline, "live")
 
 
-def test_mean_gates_are_derivatives(tiny):
-    """Against central differences in float64, on the way to the removal of a path, for units on it and off it."""
-    model, images = copy.deepcopy(tiny[0]).double(), tiny[1][:2].double()
+@pytest.mark.parametrize("mean", [False, True])
+def test_mean_gates_are_derivatives(tiny, mean):
+    """Against central differences in float64, on the way to the ablation of a path, for units on it and off it."""
+    model, images, others = copy.deepcopy(tiny[0]).double(), tiny[1][:2].double(), tiny[2].double()
     vit = nph.view(model, "all", "both")
+    gone = [x.mean(0, keepdim=True) if mean else 0 * x[:1] for x in channels_of(model, others)]
     path = torch.tensor([[1], [5], [3], [60], [0], [7], [2], [33]]).expand(2, -1, -1)
+    ablated = gone if mean else None
     with at_rest(model):
         (run,) = clean_runs(vit, images, None, "prob", internal_batch_size=2)
-        found = mean_gates(run, path, "riemann_middle", 1)  # all at alpha = 1/2
-        target = run.target
+        found = mean_gates(run, path, "riemann_middle", 1, ablated)  # all at alpha = 1/2
+        target, half = run.target, gated_output(run, path, 0.5, ablated)
 
     def value(site, unit, step):
         def change(s, kind, x):
@@ -108,16 +111,15 @@ def test_mean_gates_are_derivatives(tiny):
             factor[path[0, s, 0]] = 0.5
             if s == site:
                 factor[unit] += step
-            return x * factor.repeat_interleave(size)
+            return gone[s] + factor.repeat_interleave(size) * (x - gone[s])
 
         with channels_changed(model, change):
             return probability(as_logits(model, images), target)
 
     for site, unit in ((0, 1), (0, 2), (3, 60), (4, 3), (7, 33), (7, 0)):
         slope = (value(site, unit, 1e-4) - value(site, unit, -1e-4)) / 2e-4
+        assert slope.abs().max() > 1e-7
         assert torch.allclose(found[site][:, unit], slope, rtol=1e-4, atol=1e-9)
-    with at_rest(model):
-        half = gated_output(run, path, 0.5)
     assert torch.allclose(half, value(0, 1, 0.0), rtol=1e-9)
 
 

@@ -1,0 +1,180 @@
+""":func:`find_circuit`: for each image the fewest units found that keep its decision alone, or break it when they go, with controls."""
+
+import zlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from tqdm.auto import tqdm as fitting_tqdm
+
+from ..checks import InputError, InputTypeError, check_one_of
+from ..models.class_names import class_namer
+from ..models.hooks import at_rest
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.circuit import Circuit
+from ..paths.neuron_paths import check_names, versions
+from ..paths.settings import Settings
+from ..runs.baselines import ablation
+from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.gates import Ablated
+from ..units import Unit
+from .find import architecture
+from .grow import Criterion, Grower, random_like
+
+CRITERIA = ("keep", "break", "both")
+
+
+def find_circuit(
+    model: nn.Module | ViT,
+    images: Tensor,
+    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    *,
+    criterion: str = "keep",
+    keep: float = 0.9,
+    units: str | None = None,
+    token: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    controls: bool = True,
+    internal_batch_size: int | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    progress: bool | tqdm = False,
+) -> Circuit:
+    """For each image the fewest units found that decide: that keep the decision alone, or break it when they go.
+
+    Args:
+        model: a vision transformer with a head, of a known family; it is left exactly as it was.
+        images: (B, C, H, W), transformed as the model wants it.
+        target: the class that is kept or broken: None for the predicted one, an int, or one an image (B,).
+        criterion: "keep": the circuit alone, all other units ablated, leaves ``keep`` of the target's probability and the decision;
+            "break": without the circuit the decision is another; "both".
+        keep: that share, in (0, 1].
+        units: "both" (None), "heads" or "neurons". Units of the kind that isn't named stay as they are.
+        token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
+        baseline: what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is
+            "mean" where there is a reference, else "zero". With "mean" the first half of the references is searched with, and the
+            circuit checked with the other.
+        reference: the images (R, C, H, W) for that.
+        controls: also draw a random circuit of as many heads and neurons for each image, and (of "keep") search for the circuit that
+            has the model say the runner-up.
+        internal_batch_size: rows run at once; None fits them to the memory.
+        seed: of the random circuits and of "resample".
+        names: B names for the images; None numbers them.
+        progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
+
+    Raises:
+        InputError: (a ValueError) in one line, for anything that can't be used.
+
+    Source: growth, bisection and pruning are ours; faithfulness of circuits after Mueller et al., "MIB: A Mechanistic
+    Interpretability Benchmark" (ICML 2025, arXiv 2504.13151).
+    """
+    check_one_of("criterion", criterion, CRITERIA)
+    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
+        raise InputError(f"keep is {keep!r}; expected a share above 0 and at most 1")
+    check_images(images)
+    if names is not None:
+        check_names(names, len(images))
+    own = isinstance(model, ViT)
+    vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
+    if not vit.has_head:
+        raise InputTypeError(f"{type(vit.model).__name__} has no classes, so no decision; expected a model with a head")
+    baseline = baseline or ("zero" if reference is None else "mean")
+    halves = [reference]
+    if baseline == "mean" and reference is not None and len(reference) > 3:
+        halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]
+    ablate = [ablation(vit, baseline, half, len(images), seed) for half in halves]
+    rule = Criterion(criterion, float(keep))
+    settings = Settings(
+        method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.model),
+        sites=tuple(vit.places), fingerprint=vit.fingerprint, versions=versions(),
+    )  # fmt: skip
+    parts: list[dict[str, Tensor | list]] = []
+    bar: tqdm = (
+        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
+    )
+    with at_rest(vit.model), nullcontext() if bar is progress else bar:
+        first = 0
+        for run in clean_runs(vit, images, target, "prob", internal_batch_size):
+            parts.append(_circuits(run, rule, [each(run, first) for each in ablate], controls, seed))
+            first += len(run.rows)
+            bar.update(len(run.rows))
+    merged = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0] if name != "units"}  # type: ignore[misc]
+    name_of = class_namer(vit.model)
+    return Circuit(
+        units=tuple(unit for part in parts for unit in part["units"]),
+        names=tuple(map(str, names if names is not None else range(len(images)))),
+        criterion=criterion,
+        keep=float(keep),
+        settings=settings,
+        class_names={c: name for c in sorted(set(merged["target"].tolist())) if (name := name_of(c)) is not None},
+        **merged,
+    )
+
+
+def _circuits(
+    run: CleanRun, rule: Criterion, ablated: Sequence[Ablated], controls: bool, seed: int
+) -> dict[str, Tensor | list]:
+    """The circuits of a run's images, and what is reported of them."""
+    assert run.target is not None
+    rows, clean = run.rows, run.answer.float().softmax(1)
+    probability = clean.gather(1, run.target[:, None])[:, 0]
+    if rule.breaks and (wrong := run.rows[run.answer.argmax(1) != run.target]).numel():
+        raise InputError(
+            f"the target of image {int(wrong[0])} isn't what the model says; expected the prediction with criterion {rule.kind!r}"
+        )
+    search = Grower(run, run.target, probability, rule, ablated[0])
+    mask, found, last = search.grow()
+    slopes = search.prune(mask, found)
+    slopes = torch.where(found[:, None], slopes, last)
+    kept, decision_kept = _effect(search, mask)
+    left, still = _effect(search, ~mask)
+    nothing = torch.full_like(probability, torch.nan)
+    result: dict[str, Tensor | list] = {
+        "found": found, "probability": probability, "kept": kept, "left": left, "decision_kept": decision_kept,
+        "decision_flipped": ~still, "target": run.target, "cost": search.cost.float(), "random_kept": nothing,
+        "random_left": nothing, "rechecked": nothing, "wrong_class_size": torch.full_like(run.target, -1),
+    }  # fmt: skip
+    result["units"] = [_named(run.vit, mask[i], slopes[i]) for i in range(len(rows))]
+    if len(ablated) > 1:
+        result["rechecked"] = _effect(Grower(run, run.target, probability, rule, ablated[1]), mask)[0]
+    if controls:
+        own = [zlib.crc32(image.float().cpu().contiguous().numpy().tobytes()) for image in run.pixels]
+        drawn = random_like(mask, run.vit.widths, [place.kind for place in run.vit.places], seed, own)
+        result["random_kept"], result["random_left"] = _effect(search, drawn)[0], _effect(search, ~drawn)[0]
+        if rule.kind == "keep":
+            runner_up = clean.scatter(1, run.target[:, None], -1).argmax(1)
+            wrong_search = Grower(run, runner_up, probability, rule, ablated[0])
+            others, there, _ = wrong_search.grow()
+            wrong_search.prune(others, there)
+            result["wrong_class_size"] = torch.where(there, others.sum(1), -1)
+    return result
+
+
+def _effect(search: Grower, on: Tensor) -> tuple[Tensor, Tensor]:
+    """The target's probability (B,) with only these units on (B, N), and whether it is still decided for."""
+    run, target = search.run, search.target
+    found = torch.zeros(len(run.rows), device=on.device)
+    decided = torch.zeros(len(run.rows), dtype=torch.bool, device=on.device)
+
+    def work(piece: slice) -> None:
+        answers = search.answers(on[piece].to(run.middle.dtype), run.rows[piece]).float()
+        found[piece] = answers.softmax(1).gather(1, target[piece, None])[:, 0]
+        decided[piece] = answers.argmax(1) == target[piece]
+
+    cost = search.cost.clone()
+    run.pieces.each(len(run.rows), work)
+    search.cost = cost  # what is only reported isn't the search's
+    return found, decided
+
+
+def _named(vit: ViT, mask: Tensor, slopes: Tensor) -> tuple[Unit, ...]:
+    """The units of a circuit (N,), the largest slope first."""
+    places = [(place.block, place.kind, i) for place in vit.places for i in range(place.width)]
+    inside = mask.nonzero()[:, 0]
+    order = inside[slopes[inside].argsort(descending=True, stable=True)].tolist()
+    return tuple(Unit(block, index, kind) for block, kind, index in (places[i] for i in order))

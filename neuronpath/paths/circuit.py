@@ -1,0 +1,200 @@
+"""Circuit, the frozen result: for each image the few units that keep its decision alone, or break it when they go."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..units import Unit, as_unit
+from .documents import read_document, write_document
+from .settings import Settings
+from .tables import as_html, as_text, without_common_folder
+
+FORMAT, VERSION = "neuronpath.circuit", 1
+ROWS = 20  # in a notebook, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A circuit for each of B images: some units, wherever they are. Tensors (B,) are on the CPU.
+
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> circuit = nph.find_circuit(model, images[:2], reference=nph.demo.load("train")[1][:200])
+        >>> len(circuit), bool((circuit.kept >= 0.9 * circuit.probability).all())
+        (2, True)
+    """
+
+    units: tuple[tuple[Unit, ...], ...]
+    """For each image its units, the most important first: by the log-odds' derivative to their gates when they were chosen."""
+    found: Tensor
+    """bool: whether the circuit does what was asked for; else it is the best that was found."""
+    probability: Tensor
+    """The model's probability of the target."""
+    kept: Tensor
+    """The probability that the circuit alone leaves: all other units are ablated."""
+    left: Tensor
+    """The probability without the circuit: its own units are ablated."""
+    decision_kept: Tensor
+    """bool: whether the circuit alone still decides for the target."""
+    decision_flipped: Tensor
+    """bool: whether the model without the circuit decides otherwise."""
+    random_kept: Tensor
+    """The control: the probability that a random circuit leaves alone, of as many heads and as many neurons."""
+    random_left: Tensor
+    """And without the random circuit."""
+    rechecked: Tensor
+    """With baseline "mean": ``kept`` with the mean over the other half of the references; else NaN."""
+    wrong_class_size: Tensor
+    """int64, of criterion "keep": the units that the same search needs to have the model say the runner-up with as much probability;
+    -1 where it can't, or wasn't asked."""
+    cost: Tensor
+    """What the search took, in forward + backward passes; controls not counted."""
+    target: Tensor
+    """int64: the class that is kept or broken."""
+    names: tuple[str, ...]
+    """B names, of files as a rule."""
+    criterion: str
+    """ "keep", "break" or "both"."""
+    keep: float
+    """The share of the probability that counts as kept."""
+    settings: Settings = Settings()  # noqa: RUF009  (frozen)
+    """What made it: baseline, tokens, the model's name and sites, versions."""
+    class_names: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __iter__(self) -> Iterator["Circuit"]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> "Circuit":
+        """One image's, as a Circuit again (B = 1)."""
+        row = range(len(self))[index]
+        tensors = {name: getattr(self, name)[row : row + 1] for name in TENSORS}
+        return replace(self, units=(self.units[row],), names=(self.names[row],), **tensors)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Circuit) and self._document() == other._document()
+
+    def __repr__(self) -> str:
+        sizes = f"{int(self.size.median())} units in the median" if len(self) else "empty"
+        return f"Circuit({len(self)} images, criterion={self.criterion!r}, {sizes})"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: a row an image."""
+        columns = {title: cells[:ROWS] for title, cells in self.columns().items()}
+        return as_html(columns, repr(self), f"and {len(self) - ROWS} more images" if len(self) > ROWS else "")
+
+    @property
+    def size(self) -> Tensor:
+        """(B,), int64: the number of units."""
+        return torch.tensor([len(units) for units in self.units], dtype=torch.int64)
+
+    @property
+    def heads(self) -> Tensor:
+        """(B,), int64: how many of them are heads."""
+        return torch.tensor([sum(u.kind == "head" for u in units) for units in self.units], dtype=torch.int64)
+
+    def masks(self) -> list[Tensor]:
+        """Which units are the circuits', a site (B, U), bool; the sites are those of ``settings.sites``."""
+        site = {(place.block, place.kind): s for s, place in enumerate(self.settings.sites)}
+        masks = [torch.zeros(len(self), place.width, dtype=torch.bool) for place in self.settings.sites]
+        for image, units in enumerate(self.units):
+            for unit in units:
+                masks[site[unit.block, unit.kind]][image, unit.index] = True
+        return masks
+
+    def columns(self) -> dict[str, list[str]]:
+        """What a person reads first: a small table's columns by their titles, a cell an image."""
+        return {
+            "image": without_common_folder(self.names),
+            "target": [self.class_names.get(c, str(c)) for c in self.target.tolist()],
+            "found": ["yes" if found else "no" for found in self.found.tolist()],
+            "units": [f"{n} ({h} heads)" for n, h in zip(self.size.tolist(), self.heads.tolist(), strict=True)],
+            **{
+                title: ["" if math.isnan(p) else f"{p:.3f}" for p in getattr(self, name).tolist()]
+                for title, name in _SHOWN.items()
+            },
+            "flips": ["yes" if flips else "no" for flips in self.decision_flipped.tolist()],
+        }
+
+    def to_text(self) -> str:
+        """One line an image, under its titles."""
+        return as_text(self.columns())
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for every unit of every image: image, name, block, kind, unit, rank (0 is the most important), and the figures."""
+        rows = [
+            (image, self.names[image], u.block, u.kind, u.index, rank)
+            for image, units in enumerate(self.units)
+            for rank, u in enumerate(units)
+        ]
+        frame = pd.DataFrame(rows, columns=["image", "name", "block", "kind", "unit", "rank"])
+        return frame.assign(**{name: getattr(self, name).numpy()[frame["image"]] for name in TENSORS})
+
+    def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
+        """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
+        return write_document(path, self._document(), overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Circuit":
+        """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
+        return read_document(path, FORMAT, (VERSION,), "Circuit.save", cls._from_document)
+
+    def _document(self) -> dict[str, Any]:
+        columns = {
+            name: [None if isinstance(v, float) and math.isnan(v) else v for v in getattr(self, name).tolist()]
+            for name in TENSORS
+        }
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "criterion": self.criterion,
+            "keep": self.keep,
+            "settings": self.settings.to_dict(),
+            "class_names": {str(label): name for label, name in self.class_names.items()},
+            "circuits": [
+                {"name": name, "units": [list(unit) for unit in self.units[i]], **{c: v[i] for c, v in columns.items()}}
+                for i, name in enumerate(self.names)
+            ],
+        }
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> "Circuit":
+        circuits = document["circuits"]
+        tensors = {
+            name: torch.tensor(
+                [math.nan if c[name] is None else c[name] for c in circuits], dtype=_KINDS.get(name, torch.float32)
+            )
+            for name in TENSORS
+        }
+        return cls(
+            units=tuple(tuple(as_unit(tuple(unit)) for unit in c["units"]) for c in circuits),
+            names=tuple(str(c["name"]) for c in circuits),
+            criterion=str(document["criterion"]),
+            keep=float(document["keep"]),
+            settings=Settings.from_dict(document["settings"]),
+            class_names={int(label): str(name) for label, name in document["class_names"].items()},
+            **tensors,
+        )
+
+
+_SHOWN = {
+    "probability": "probability",
+    "circuit alone": "kept",
+    "random alone": "random_kept",
+    "without it": "left",
+    "without random": "random_left",
+}
+TENSORS = tuple(f.name for f in fields(Circuit) if f.type is Tensor)
+_KINDS = dict.fromkeys(("wrong_class_size", "target"), torch.int64) | dict.fromkeys(
+    ("found", "decision_kept", "decision_flipped"), torch.bool
+)
