@@ -8,9 +8,14 @@ import typer
 from latex2mathml.converter import convert
 from typer.cli import get_docs_for_click
 
-from neuronpath.cli.main import command, evaluate, find_path, prune_experiment
+from neuronpath.cli.main import circuit, command, evaluate, find_path, prune_experiment
 
-COMMANDS = {"find-path": find_path, "neuronpath evaluate": evaluate, "prune-experiment": prune_experiment}
+COMMANDS = {
+    "find-path": find_path,
+    "neuronpath circuit": circuit,
+    "neuronpath evaluate": evaluate,
+    "prune-experiment": prune_experiment,
+}
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 ROLE = re.compile(r":(?:class|data|func|meth):<code>~?([\w.]+)</code>")
 

@@ -8,11 +8,7 @@ import typer
 from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
-from .options import BatchSize, Checkpoint, Device, Model, Pretrained, Quiet, Token, Units
-
-Images = Annotated[
-    list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
-]
+from .options import BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Token, Units
 
 
 def find_path(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import typer
 
 from ..checks import BAD_INPUT, DONE, INTERRUPTED, InputError
+from .circuit import circuit
 from .evaluate import evaluate
 from .find_path import find_path
 from .prune_experiment import prune_experiment
@@ -22,6 +23,7 @@ def main() -> None:
     """neuronpath: its commands."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command("find-path")(find_path)
+    app.command("circuit")(circuit)
     app.command("evaluate")(evaluate)
     app.command("prune-experiment")(prune_experiment)
 

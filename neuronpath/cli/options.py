@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+Images = Annotated[
+    list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
+]
 Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the embedded one. [default: demo]")]
 Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]

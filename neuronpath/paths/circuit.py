@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..checks import InputError
 from ..units import Unit, as_unit
 from .documents import read_document, write_document
 from .settings import Settings
@@ -69,6 +70,23 @@ class Circuit:
     """What made it: baseline, tokens, the model's name and sites, versions."""
     class_names: Mapping[int, str] = field(default_factory=dict)
 
+    @classmethod
+    def concat(cls, parts: Sequence["Circuit"]) -> "Circuit":
+        """The circuits of all parts as one; they must have been sought in one way."""
+        for part in parts:
+            if (part.criterion, part.keep, part.settings) != (parts[0].criterion, parts[0].keep, parts[0].settings):
+                raise InputError(
+                    "concat got circuits sought in different ways; expected the same criterion and settings in all"
+                )
+        merged: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
+        return replace(
+            parts[0],
+            units=tuple(units for part in parts for units in part.units),
+            names=tuple(name for part in parts for name in part.names),
+            class_names={label: name for part in parts for label, name in part.class_names.items()},
+            **merged,
+        )
+
     def __len__(self) -> int:
         return len(self.units)
 
@@ -78,7 +96,7 @@ class Circuit:
     def __getitem__(self, index: int) -> "Circuit":
         """One image's, as a Circuit again (B = 1)."""
         row = range(len(self))[index]
-        tensors = {name: getattr(self, name)[row : row + 1] for name in TENSORS}
+        tensors: dict[str, Any] = {name: getattr(self, name)[row : row + 1] for name in TENSORS}
         return replace(self, units=(self.units[row],), names=(self.names[row],), **tensors)
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,65 @@
+"""The command neuronpath circuit: what it prints, writes and refuses."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from commands import Result, refused
+from PIL import Image
+
+import neuronpath as nph
+from neuronpath.cli import main as cli
+
+
+@pytest.fixture
+def circuit(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["neuronpath", "circuit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return Result(int(stop.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_without_arguments_ten_digits(circuit, tmp_path):
+    result = circuit("--criterion", "break", "--out", tmp_path / "c.json")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert len(lines) == 11
+    saved = nph.Circuit.load(tmp_path / "c.json")
+    assert saved.decision_flipped.all()
+    model, images, labels = nph.demo.load()
+    first = [int((labels == d).nonzero()[0]) for d in range(10)]
+    again = nph.find_circuit(model, images[first], criterion="break", reference=nph.demo.load("train")[1][:400])
+    assert again.units == saved.units
+    assert f"{len(saved.units[3])} (" in lines[4]
+
+
+def test_images_of_ones_own_in_batches(circuit, tmp_path):
+    pixels, _ = nph.demo.load_pixels()
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray((pixels[i] * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    words = ("--model", "demo", "--criterion", "break", "--quiet", "--out", tmp_path / "c.json")
+    result = circuit(folder, *words, "--batch-size", 2)
+    assert result.code == 1
+    assert "broken.png is damaged" in result.err
+    saved = nph.Circuit.load(tmp_path / "c.json")
+    assert saved.settings.baseline == "zero"
+    assert [name[-5:] for name in saved.names] == ["0.png", "1.png", "2.png"]
+    assert circuit(folder, *words, "--overwrite", "--reference", folder.parent / "none").code == 2
+    assert torch.equal(nph.Circuit.load(tmp_path / "c.json").kept, saved.kept)
+
+
+def test_bad_arguments_are_refused_in_one_line(circuit, tmp_path):
+    refused(circuit("--criterion", "hold"), "criterion 'hold' is unknown", "'keep', 'break', 'both'")
+    refused(circuit("--keep", 2), "keep is 2.0")
+    refused(circuit("--baseline", "mode"), "baseline 'mode' is unknown")
+    refused(circuit("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no images were named")
+    (tmp_path / "c.json").write_text("precious")
+    refused(circuit("--out", tmp_path / "c.json"), "c.json exists already", "--overwrite")
+    assert (tmp_path / "c.json").read_text() == "precious"
