@@ -14,6 +14,8 @@ from .data.files import load_images as load_images
 from .evaluation.class_path import ClassPath as ClassPath
 from .evaluation.class_path import class_path as class_path
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.faithfulness import Faithfulness as Faithfulness
+from .evaluation.faithfulness import faithfulness as faithfulness
 from .evaluation.interventions import enhance as enhance
 from .evaluation.interventions import keep as keep
 from .evaluation.interventions import remove as remove
