@@ -1,14 +1,13 @@
 """The command neuronpath circuit."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from tqdm import tqdm
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError
 from .options import BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Token, Units
+from .sources import open_source
 
 
 def circuit(
@@ -46,43 +45,30 @@ def circuit(
     Without arguments: the embedded model on ten handwritten digits.
     """
     from .. import demo
-    from ..data.files import batches, find_images, load_images
+    from ..data.files import load_images
     from ..files import check_writable
     from ..methods import find_circuit
-    from ..models.load import load_model
-    from ..models.transform import transform_of
     from ..paths.circuit import Circuit
 
     if out is not None:
         check_writable(out, overwrite)
-    named, found = find_images(images or [])
-    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
-    skipped: list[str] = []
-    if images:
-        source = batches(named, found, transform_of(loaded), batch_size, skipped.append)
-    elif model in (None, demo.NAME):
-        source = iter([demo.one_of_each_class()])
-    else:
-        raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
-    others = None if reference is None else load_images(reference, loaded)[0]
+    source = open_source(images, model, pretrained, checkpoint, device, batch_size)
+    others = None if reference is None else load_images(reference, source.model)[0]
     if others is None and not images and baseline != "zero":
         others = demo.load("train")[1][:400]
     parts: list[Circuit] = []
-    with tqdm(total=len(named) + len(found) if images else 10, unit="image", disable=True if quiet else None) as bar:
-        for pixels, names in source:
+    with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:
+        for pixels, names in source.batches:
             parts.append(
                 find_circuit(
-                    loaded, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
+                    source.model, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
                     reference=others, controls=controls, seed=seed, names=names, progress=bar,
                 )
             )  # fmt: skip
-    for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
-    if not parts:
-        raise InputError(f"none of the {len(skipped)} images could be read; expected at least one")
+    code = source.close(len(parts))
     circuits = Circuit.concat(parts)
     if out is not None:
         circuits.save(out, overwrite)
     if not quiet:
         print(circuits.to_text())
-    return SOME_LEFT_OUT if skipped else DONE
+    return code

@@ -1,14 +1,13 @@
 """The command find-path."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from tqdm import tqdm
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError
 from .options import BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Token, Units
+from .sources import open_source
 
 
 def find_path(
@@ -54,12 +53,8 @@ def find_path(
     """
     import torch
 
-    from .. import demo
-    from ..data.files import batches, find_images
     from ..files import check_distinct, check_writable, write_whole
     from ..methods import find_path as find
-    from ..models.load import load_model
-    from ..models.transform import transform_of
     from ..paths.concat import concat
     from ..paths.neuron_paths import NeuronPaths
     from ..plots import check_picture, plot_path
@@ -70,33 +65,21 @@ def find_path(
             check_writable(path, overwrite)
     if plot is not None:
         check_picture(plot)
-    named, found = find_images(images or [])
-    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
-    skipped: list[str] = []
-    if images:
-        source = batches(named, found, transform_of(loaded), batch_size, skipped.append)
-    elif model in (None, demo.NAME):
-        source = iter([demo.one_of_each_class()])
-    else:
-        raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
+    source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     parts: list[NeuronPaths] = []
     shown: list[torch.Tensor] = []  # of the images what the pictures need
-    total = len(named) + len(found) if images else 10
-    with tqdm(total=total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
-        for pixels, names in source:
+    with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
+        for pixels, names in source.batches:
             if report is not None or not shown:
                 shown.append(pixels if report is not None else pixels[:1])
             paths = find(
-                loaded, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
+                source.model, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
                 top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
                 names=names,
                 progress=bar,
             )  # fmt: skip
             parts.append(paths)
-    for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
-    if not parts:
-        raise InputError(f"none of the {len(skipped)} images could be read; expected at least one")
+    code = source.close(len(parts))
     paths = concat(parts)
     if out is not None:
         paths.save(out, overwrite)
@@ -105,9 +88,9 @@ def find_path(
     if report is not None:
         from ..page.report import report as write_report
 
-        write_report(loaded, torch.cat(shown), paths, report, overwrite=overwrite)
+        write_report(source.model, torch.cat(shown), paths, report, overwrite=overwrite)
     if not quiet:
         print(paths.to_text())
-        if skipped:
-            print(f"{len(paths)} images, {len(skipped)} skipped")
-    return SOME_LEFT_OUT if skipped else DONE
+        if source.skipped:
+            print(f"{len(paths)} images, {len(source.skipped)} skipped")
+    return code

@@ -1,0 +1,55 @@
+"""Where a command's images come from, and what it says of those that it had to leave out."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checks import DONE, SOME_LEFT_OUT, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass
+class Source:
+    """The model and batches of images with their names; ``total`` is how many images there are, readable or not."""
+
+    model: "nn.Module"
+    batches: Iterator[tuple["Tensor", list[str]]]
+    total: int
+    skipped: list[str] = field(default_factory=list)
+
+    def close(self, n_found: int) -> int:
+        """Tell of the images that couldn't be read; the exit code. Refuses to go on where none could."""
+        for reason in self.skipped:
+            print(f"skipped: {reason}", file=sys.stderr)
+        if not n_found:
+            raise InputError(f"none of the {len(self.skipped)} images could be read; expected at least one")
+        return SOME_LEFT_OUT if self.skipped else DONE
+
+
+def open_source(
+    images: Sequence[Path] | None,
+    model: str | None,
+    pretrained: bool,
+    checkpoint: Path | None,
+    device: str,
+    batch_size: int,
+) -> Source:
+    """The images and folders that are named, for the model named; without either the embedded model and a digit of each class."""
+    from .. import demo
+    from ..data.files import batches, find_images
+    from ..models.load import load_model
+    from ..models.transform import transform_of
+
+    named, found = find_images(images or [])
+    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
+    if images:
+        source = Source(loaded, iter(()), len(named) + len(found))
+        source.batches = batches(named, found, transform_of(loaded), batch_size, source.skipped.append)
+        return source
+    if model in (None, demo.NAME):
+        return Source(loaded, iter([demo.one_of_each_class()]), 10)
+    raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
