@@ -12,11 +12,10 @@ where its removal really takes more.
 """
 
 import torch
-from torch import Tensor
 
 from ..runs.clean import CleanRun
-from ..runs.gates import gated_output, mean_gates
-from .registry import Found, Search, register_method
+from ..runs.gates import clean_gates, gated_output, mean_gates
+from .registry import Found, Search, largest, register_method
 
 SWEEPS = 6
 NODES = 2  # of Gauss-Legendre, on the way from the clean run to the path's removal
@@ -25,8 +24,7 @@ NODES = 2  # of Gauss-Legendre, on the way from the clean run to the path's remo
 @register_method("causal", live=True, efforts=("standard", "thorough"))
 def locate_causal(run: CleanRun, search: Search) -> Found:
     """The largest gates of every site; refined for a thorough search."""
-    gates = [(values * gradient).sum(1) for values, gradient in zip(run.hidden, run.live_gradients, strict=True)]
-    path = largest(gates, search.top_k)
+    path = largest(clean_gates(run), search.top_k)
     if search.effort != "thorough":
         return Found(path)
     removal = run.value - gated_output(run, path)
@@ -44,8 +42,3 @@ def locate_causal(run: CleanRun, search: Search) -> Found:
         path = torch.where(active[:, None, None], new, path)
         removal = torch.where(active, taken, removal)
     return Found(path, sweeps, ~active)
-
-
-def largest(gates: list[Tensor], top_k: int) -> Tensor:
-    """The units (B, S, K) with the largest gates, a site (B, U)."""
-    return torch.stack([gate.topk(top_k).indices for gate in gates], 1)

@@ -162,13 +162,12 @@ class Grower:
         if not len(rows):
             return slopes
         slopes[rows] = self.slopes(mask[rows], rows)[0]
-        chunks = {int(row): int(mask[row].sum()) // 4 for row in rows}
+        sizes = {int(row): int(mask[row].sum()) for row in rows}
+        chunks = {row: max(1, size // 4) if size > 1 else 0 for row, size in sizes.items()}
         todo: dict[int, list[Tensor]] = {row: [] for row in chunks}
         trials = dict.fromkeys(chunks, 0)
         while todo:
             for row in [row for row, left in todo.items() if not left]:
-                if chunks[row] < 1 and int(mask[row].sum()) > 1 and trials[row] == 0:
-                    chunks[row] = 1
                 if chunks[row] < 1 or trials[row] >= TRIALS:
                     del todo[row]
                     continue

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..runs.clean import CleanRun
 from ..runs.gates import gated_output, mean_gates
-from .registry import Found, Search, register_method
+from .registry import Found, Search, largest, register_method
 
 NODES = 2  # of Gauss-Legendre: more choose no better
 SWEEPS = {"standard": 3, "thorough": 12}
@@ -50,11 +50,6 @@ def locate_live(run: CleanRun, search: Search) -> Found:
         converged[active] = ~promising | (~better & (allowed[active] == 1))
         allowed[active] = torch.where(better, allowed[active], half)
     return Found(path, sweeps, converged)
-
-
-def largest(gates: list[Tensor], top_k: int) -> Tensor:
-    """The units (B, S, K) with the largest gates, a site (B, U)."""
-    return torch.stack([gate.topk(top_k).indices for gate in gates], 1)
 
 
 def proposals(gates: list[Tensor], path: Tensor, allowed: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -141,3 +141,8 @@ def best_units(
         value += at_units(clean, unit)[..., 0]
         slope += at_units(gradient, unit)[..., 0]
     return torch.cat(best, 1)
+
+
+def largest(gates: list[Tensor], top_k: int) -> Tensor:
+    """The units (B, S, K) with the largest gates, a site (B, U)."""
+    return torch.stack([gate.topk(top_k).indices for gate in gates], 1)

@@ -62,7 +62,6 @@ class Settings:
         """Of files that knew neurons only, their sites by the blocks' widths, and ``locate`` beside ``preset``."""
         found = dict(found)
         widths = found.pop("widths", None) or []
-        found["preset"] = found.get("preset") or found.pop("locate", None)
-        found.pop("locate", None)
+        found["preset"] = found.get("preset") or found.get("locate")
         known = {key: value for key, value in found.items() if key in {f.name for f in fields(cls)}}
         return cls.from_dict({**known, "sites": [(block, "neuron", width) for block, width in enumerate(widths)]})

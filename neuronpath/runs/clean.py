@@ -102,19 +102,20 @@ class CleanRun:
             return self.block(0, self.entering[rows], rows, hidden)
         return self.vit.join(self.vit.mlp(0, self.middle[rows], hidden.get(0)), self.others[rows])
 
-    def finish(self, x: Tensor, block: int, rows: Tensor, hidden: Mapping[int, Hidden] | None = None) -> Tensor:
-        """F (R,) when blocks ``block`` and later run from ``x`` (R, N, D), the sites named in ``hidden`` held."""
+    def onward(self, x: Tensor, block: int, rows: Tensor, hidden: Mapping[int, Hidden] | None = None) -> Tensor:
+        """The model's output (R, ...) when blocks ``block`` and later run from ``x`` (R, N, D), the sites in ``hidden`` held."""
         for later in range(block, len(self.vit.blocks)):
             x = self.block(later, x, rows, hidden)
-        return self.output_of(self.vit.readout(x), rows)
+        return self.vit.readout(x)
+
+    def finish(self, x: Tensor, block: int, rows: Tensor) -> Tensor:
+        """F (R,) when blocks ``block`` and later run live from ``x`` (R, N, D)."""
+        return self.output_of(self.onward(x, block, rows), rows)
 
     def answer_with(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
         """The model's output (R, ...) of a run whose units are replaced, as in :meth:`replaced`."""
         held = dict(enumerate(hidden))
-        x = self.enter(rows, held)
-        for block in range(1, len(self.vit.blocks)):
-            x = self.block(block, x, rows, held)
-        return self.vit.readout(x)
+        return self.onward(self.enter(rows, held), 1, rows, held)
 
     def replaced(self, rows: Tensor, hidden: Sequence[Hidden]) -> Tensor:
         """F (R,) of a run whose units are replaced, a site by values (R, T, U) or by a function of the live channels."""

@@ -54,6 +54,11 @@ def gated_answer(run: CleanRun, rows: Tensor, gates: Sequence[Tensor], ablated: 
     return run.answer_with(rows, [partial(edit, site) for site in range(len(gates))])
 
 
+def clean_gates(run: CleanRun) -> list[Tensor]:
+    """F's derivative to every unit's gate in the clean run, all gates at 1 and 0 the baseline: a site (B, U). Wants ``live``."""
+    return [(values * gradient).sum(1) for values, gradient in zip(run.hidden, run.live_gradients, strict=True)]
+
+
 def mean_gates(
     run: CleanRun,
     path: Tensor | None,

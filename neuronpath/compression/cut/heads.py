@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...checks import InputTypeError
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, keep_rows
+from .part import Part, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Heads(Part):
 def heads_of(vit: ViT, site: int) -> Heads:
     """The attention behind a site of heads; raises InputTypeError for one that can't be cut, with the reason."""
     proj, block = vit.sites[site].reader, vit.places[site].block
-    module: Any = next(m for m in vit.blocks[block].modules() if any(child is proj for child in m.children()))
+    module: Any = module_around(vit, site)
     kind = f"{type(module).__module__}.{type(module).__name__}"  # timm has several that are called Attention
     name = f"block {block} of {type(vit.model).__name__} has attention of class {kind}"
     if type(module) is not Attention:

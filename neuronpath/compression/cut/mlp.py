@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...checks import InputTypeError
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, keep_rows
+from .part import Part, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _cut_norm(norm: nn.Module, kept: Tensor) -> None:
 def mlp_of(vit: ViT, site: int) -> Mlp:
     """The MLP behind a site of neurons; raises InputTypeError for one that can't be cut, with the reason."""
     down, (block, _, width) = vit.sites[site].reader, vit.places[site]
-    module = next(m for m in vit.blocks[block].modules() if any(child is down for child in m.children()))
+    module = module_around(vit, site)
     name = f"block {block} of {type(vit.model).__name__}"
     if module is vit.blocks[block]:
         raise InputTypeError(

@@ -65,6 +65,12 @@ class Part(ABC):
         down.in_features = len(channels)
 
 
+def module_around(vit: ViT, site: int) -> nn.Module:
+    """The module that has the site's layer for a child."""
+    reader, block = vit.sites[site].reader, vit.blocks[vit.places[site].block]
+    return next(m for m in block.modules() if any(child is reader for child in m.children()))
+
+
 def keep_rows(module: nn.Module, rows: Tensor) -> None:
     """Of all the module's parameters these rows only."""
     for name, values in list(module.named_parameters(recurse=False)):

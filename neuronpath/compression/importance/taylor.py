@@ -8,7 +8,7 @@ from torch import Tensor
 from ...checks import InputError, InputTypeError
 from ...models.outputs import check_range
 from ...models.vit import ViT
-from .causal import gates
+from ...runs.gates import clean_gates
 from .registry import Calibration, register_importance
 
 
@@ -19,7 +19,7 @@ def taylor(vit: ViT, on: Calibration) -> list[Tensor]:
         raise InputTypeError(
             f"{type(vit.model).__name__} has no classes (num_classes=0), of which 'taylor' is made; expected by='causal' with output="
         )
-    return on.mean(vit, lambda run: [gate.square() for gate in gates(run)], log_likelihood, live=True)
+    return on.mean(vit, lambda run: [gate.square() for gate in clean_gates(run)], log_likelihood, live=True)
 
 
 def log_likelihood(answer: Tensor, target: Tensor | None) -> Tensor:
