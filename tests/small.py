@@ -61,7 +61,7 @@ def small_images(model: nn.Module, n: int = 2) -> torch.Tensor:
 def examine(model: nn.Module, images: torch.Tensor, error: float = 1e-3, **options) -> nph.ViT:
     """Everything that must hold of a model that the library takes; returns its view. ``error``: the largest relative delta."""
     before = as_logits(model, images)
-    paths = nph.find_path(model, images, **options)
+    paths = nph.find_path(model, images, **{"method": "joint", **options})
     after = as_logits(model, images)
     assert torch.equal(before, after), "the model's output has changed"
     vit = nph.view(model, options.get("token"), options.get("units"))

@@ -8,7 +8,8 @@ import typer
 from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
-from .options import BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Token, Units
+from .options import Baseline, BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Reference, Token, Units
+from .sources import open_reference
 
 
 def evaluate(
@@ -21,13 +22,15 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(help="Methods and presets, with commas."),
-    ] = "joint,causal,activation,knowledge,influence_pattern,conductance,random",
+    ] = "live,joint,causal,activation,knowledge,influence_pattern,conductance,random",
     paths: Annotated[
         list[Path] | None, typer.Option(help="A file of find-path's for the same images, to be evaluated too.")
     ] = None,
     classes: Classes = None,
     units: Units = None,
     token: Token = None,
+    baseline: Baseline = None,
+    reference: Reference = None,
     target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
     top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
@@ -78,6 +81,10 @@ def evaluate(
     view(loaded, token, units)
     for known in saved.values():
         view_for(known, loaded)
+    if saved and units is None and token is None:  # as many units, on the same tokens
+        first = next(iter(saved.values())).settings
+        units, token = first.units, first.token
+    others = open_reference(reference, baseline, None if folder is None else [folder], loaded)
     skipped: list[str] = []
     if folder is not None:
         mapping = None if classes is None else read_classes(classes)
@@ -96,6 +103,8 @@ def evaluate(
             progress=bar,
             units=units,
             token=token,
+            baseline=baseline,
+            reference=others,
             top_k=top_k,
             seed=seed,
         )
@@ -104,8 +113,8 @@ def evaluate(
     table = summary(measured, seed)
     save(table, csv, json, overwrite)
     if not quiet and paper:
-        first = measured[measured["method"] == ways[0]]
-        print(as_report(table, found[ways[0]], first["label"].tolist() if first["right"].notna().all() else None))
+        theirs = measured[measured["method"] == ways[0]]
+        print(as_report(table, found[ways[0]], theirs["label"].tolist() if theirs["right"].notna().all() else None))
     elif not quiet:
         for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
             if len(here := table[table["images"] == images]):

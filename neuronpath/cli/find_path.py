@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .options import BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Token, Units
-from .sources import open_source
+from .options import Baseline, BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Reference, Token, Units
+from .sources import open_reference, open_source
 
 
 def find_path(
@@ -17,9 +17,9 @@ def find_path(
     checkpoint: Checkpoint = None,
     target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
     units: Units = None,
-    method: Annotated[str | None, typer.Option(help="How to locate the path. [default: joint]")] = None,
+    method: Annotated[str | None, typer.Option(help="How to locate the path. [default: live]")] = None,
     objective: Annotated[
-        str | None, typer.Option(help="What joint maximises: the joint score, or complete. [default: joint]")
+        str | None, typer.Option(help="What method joint maximises: joint, its score, or complete. [default: joint]")
     ] = None,
     effort: Annotated[str | None, typer.Option(help="standard or thorough. [default: standard]")] = None,
     preset: Annotated[
@@ -28,6 +28,8 @@ def find_path(
     ] = None,
     top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
     token: Token = None,
+    baseline: Baseline = None,
+    reference: Reference = None,
     output: Annotated[str, typer.Option(help="What is explained: prob, logit or sigmoid.")] = "prob",
     quadrature: Annotated[
         str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
@@ -47,7 +49,7 @@ def find_path(
     ] = False,
     quiet: Quiet = False,
 ) -> int:
-    """Show which neuron (or head) of every block carries a vision transformer's decision, for every image.
+    """Show which head and neuron of every block carry a vision transformer's decision, for every image, and what is left without them.
 
     Without arguments: the embedded model on ten handwritten digits.
     """
@@ -66,6 +68,7 @@ def find_path(
     if plot is not None:
         check_picture(plot)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
+    others = open_reference(reference, baseline, images, source.model)
     parts: list[NeuronPaths] = []
     shown: list[torch.Tensor] = []  # of the images what the pictures need
     with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
@@ -74,9 +77,8 @@ def find_path(
                 shown.append(pixels if report is not None else pixels[:1])
             paths = find(
                 source.model, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
-                top_k=top_k, token=token, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
-                names=names,
-                progress=bar,
+                top_k=top_k, token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature,
+                n_steps=n_steps, precision=precision, seed=seed, names=names, progress=bar,
             )  # fmt: skip
             parts.append(paths)
     code = source.close(len(parts))
@@ -91,6 +93,7 @@ def find_path(
         write_report(source.model, torch.cat(shown), paths, report, overwrite=overwrite)
     if not quiet:
         print(paths.to_text())
+        print(f"\n{paths.summary()}")
         if source.skipped:
             print(f"{len(paths)} images, {len(source.skipped)} skipped")
     return code

@@ -1,6 +1,7 @@
 """The entry points: each command on its own, and all of them under ``neuronpath``."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 import typer
@@ -29,7 +30,7 @@ def main() -> None:
 
     @app.callback()
     def _about() -> None:
-        """Which neurons, block by block, carry a vision transformer's decision."""
+        """Which heads and neurons, block by block, carry a vision transformer's decision."""
 
     if len(sys.argv) == 1:
         sys.argv.append("--help")
@@ -47,7 +48,10 @@ def prune_experiment_main() -> None:
 
 
 def run(app: typer.Typer, name: str) -> None:
-    """Run a command to its exit code; what the caller can mend is one line on stderr and code 2."""
+    """Run a command to its exit code; what the caller can mend is one line on stderr and code 2, and so is a warning, without one."""
+    if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv[1:]):
+        fail(name, "an argument is empty; expected a name or a value", BAD_INPUT)  # Path("") would be the present folder
+    warnings.showwarning = lambda message, *_, **__: print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     try:
         code = app(prog_name=name, standalone_mode=False)
     except InputError as error:

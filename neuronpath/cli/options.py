@@ -13,13 +13,23 @@ Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the mod
 Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]
 Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]
 Units = Annotated[
-    str | None, typer.Option(help="What paths are made of: neurons, heads, or both. [default: the method's own]")
+    str | None,
+    typer.Option(help="What paths are made of: neurons, heads, or both. [default: the method's own; of live both]"),
 ]
 Token = Annotated[
     str | None,
     typer.Option(
         help="Where units are read: cls, patch, all; pooled is where the model's head reads. [default: the method's own]"
     ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="What units are ablated to: zero, mean, resample, paired. [default: mean where there is a reference, else zero]"
+    ),
+]
+Reference = Annotated[
+    Path | None, typer.Option(help="A folder of other images, for the baseline. [of the digits: 400 training digits]")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images read at a time.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]

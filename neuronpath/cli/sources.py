@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Source:
-    """The model and batches of images with their names; ``total`` is how many images there are, readable or not."""
+    """The model and batches of images with their names; ``total`` is how many images there are, readable or not.
+
+    ``skipped`` holds the reasons of those that were left out, ``files`` the files that are read.
+    """
 
     model: "nn.Module"
     batches: Iterator[tuple["Tensor", list[str]]]
     total: int
     skipped: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def close(self, n_found: int) -> int:
         """Tell of the images that couldn't be read; the exit code. Refuses to go on where none could."""
@@ -44,12 +48,24 @@ def open_source(
     from ..models.load import load_model
     from ..models.transform import transform_of
 
-    named, found = find_images(images or [])
+    skipped: list[str] = []
+    named, found = find_images(images or [], skipped.append)
     loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
     if images:
-        source = Source(loaded, iter(()), len(named) + len(found))
-        source.batches = batches(named, found, transform_of(loaded), batch_size, source.skipped.append)
-        return source
+        each = batches(named, found, transform_of(loaded), batch_size, skipped.append)
+        return Source(loaded, each, len(named) + len(found), skipped, [*named, *found])
     if model in (None, demo.NAME):
         return Source(loaded, iter([demo.one_of_each_class()]), 10)
     raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
+
+
+def open_reference(
+    reference: Path | None, baseline: str | None, images: Sequence[Path] | None, model: "nn.Module"
+) -> "Tensor | None":
+    """The images that units are ablated to: of the folder named; for the embedded digits 400 training digits, where they are wanted."""
+    from .. import demo
+    from ..data.files import load_images
+
+    if reference is not None:
+        return load_images(reference, model)[0]
+    return demo.load("train")[1][:400] if not images and baseline not in (None, "zero") else None

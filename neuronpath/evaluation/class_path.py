@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..methods import find_path
 from ..models.hooks import at_rest
 from ..models.outputs import as_target
@@ -47,6 +47,7 @@ class ClassPath:
     """Whether no swap promised anything any more."""
 
 
+@checked
 def class_path(
     model: nn.Module | ViT,
     images: Tensor,
@@ -90,7 +91,7 @@ def class_path(
         here = (truth == label).nonzero()[:, 0].numpy()
         parts = halves_of(here, label, seed) if halves else [here]
         own = images[parts[0]]
-        single = find_path(vit, own, label, top_k=top_k, internal_batch_size=internal_batch_size)
+        single = find_path(vit, own, label, method="joint", top_k=top_k, internal_batch_size=internal_batch_size)
         common, agreement = consensus(single)
         path, sweeps, converged = _maximise(vit, own, label, common, internal_batch_size)
         worth = {

@@ -4,7 +4,7 @@ Figures are of the target's probability, live, on the tokens that units are read
 images (percentiles); differences between methods are taken image by image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,21 +13,23 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError
-from ..models.hooks import at_rest
-from ..models.outputs import as_target, check_range, output_of, run_model
+from ..models.outputs import as_target, check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, versions, view_for
+from ..runs.baselines import ablated_by, baseline_named
 from ..runs.clean import check_images
+from ..runs.gates import Ablated
 from ..runs.joint_influence import joint_influence
 from ..units import as_index
-from .interventions import Path, enhance
+from .interventions import Path, scaled, units_chosen
 
 FIGURES = (
-    "score", "attribution", "removal", "removal_relative", "enhancement", "enhancement_relative", "accuracy_removed",
-    "accuracy_enhanced",
+    "score", "attribution", "removal", "removal_relative", "flips", "enhancement", "enhancement_relative",
+    "accuracy_removed", "accuracy_enhanced",
 )  # fmt: skip
 RESAMPLES = 2000
+WIDTH = 120  # characters of a table as text
 
 
 def effects(
@@ -38,16 +40,20 @@ def effects(
     target: int | Sequence[int] | Tensor | None = None,
     *,
     units: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
     factor: float = 2.0,
+    seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
 ) -> pd.DataFrame:
     """One row for every method and image.
 
     Columns: method, image, label, predicted, right, target, probability; score and attribution (of the whole path), computed
-    alike for all methods; removal, what the probability loses when the path's units are set to 0; enhancement, what it gains when
-    they are multiplied by ``factor``; both also relative to the probability; accuracy_removed and accuracy_enhanced, the change
-    of being right (-1, 0 or 1; NaN without labels).
+    alike for all methods, in frozen runs; removal, what the probability loses when the path's units are ablated to the ``baseline``;
+    flips, whether the decision changes then (0 or 1); enhancement, what the probability gains when what the units differ by from
+    the baseline is multiplied by ``factor``; both also relative to the probability; accuracy_removed and accuracy_enhanced, the
+    change of being right (-1, 0 or 1; NaN without labels).
 
     Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
     """
@@ -64,6 +70,7 @@ def effects(
     targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
     wanted = as_target(target, len(images))
     target = next(iter(targets.values()), predicted) if wanted is None else wanted
+    baseline = baseline_named(baseline, reference)
     check_range(target, clean.shape[-1])
     for name, other in targets.items():
         if not torch.equal(other, target):
@@ -77,9 +84,11 @@ def effects(
             influence = joint_influence(view_for(given, vit), images, given.units, target)
         else:
             influence = joint_influence(vit, images, given, target)
+        own = view_for(given, vit) if isinstance(given, NeuronPaths) else vit
+        ablated = ablated_by(own, baseline, reference, len(images), seed)
         after = {
-            "removed": _edited_logits(vit, images, given, 0.0, batch_size),
-            "enhanced": _edited_logits(vit, images, given, factor, batch_size),
+            change: _edited_logits(own, images, target, given, by, ablated, batch_size)
+            for change, by in (("removed", 0.0), ("enhanced", factor))
         }
         removed, enhanced = (output_of(logits, target, "prob") for logits in after.values())
         frame = pd.DataFrame(
@@ -95,6 +104,7 @@ def effects(
                 "attribution": influence.attribution.sum((1, 2)).numpy(),
                 "removal": (before - removed).numpy(),
                 "removal_relative": ((before - removed) / before).numpy(),
+                "flips": (after["removed"].argmax(-1) != predicted).float().numpy(),
                 "enhancement": (enhanced - before).numpy(),
                 "enhancement_relative": ((enhanced - before) / before).numpy(),
                 **{
@@ -109,6 +119,7 @@ def effects(
         "paths": {
             n: given.settings.to_dict() if isinstance(given, NeuronPaths) else None for n, given in checked.items()
         },
+        "baseline": baseline,
         "factor": factor,
         "images": len(images),
         "versions": versions(),
@@ -124,6 +135,8 @@ def evaluate(
     target: int | Sequence[int] | Tensor | None = None,
     *,
     units: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
     factor: float = 2.0,
     seed: int = 0,
     batch_size: int = 64,
@@ -140,20 +153,33 @@ def evaluate(
         target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
             predicted ones.
         units: what the numbers by site mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
+        baseline: what units are ablated to, for all methods alike: "zero", "mean", "resample" or "paired" (see
+            :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
+        reference: the images (R, C, H, W) for that.
         factor: of the enhancement.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of "resample".
         batch_size: images run at once.
         progress: True shows a bar.
 
     Returns:
         A DataFrame with columns method; images: "all", "right" or "wrong" (those that the model gets right or wrong); n, how many;
-        figure (see :func:`~neuronpath.evaluation.evaluate.effects`); mean, low, high; minus_first, minus_first_low, minus_first_high
-        and
-        minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
+        figure (see :func:`~neuronpath.evaluation.evaluate.effects`); mean, low, high; minus_first, minus_first_low,
+        minus_first_high and minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
     """
     return summary(
         effects(
-            model, images, labels, paths, target, units=units, factor=factor, batch_size=batch_size, progress=progress
+            model,
+            images,
+            labels,
+            paths,
+            target,
+            units=units,
+            baseline=baseline,
+            reference=reference,
+            factor=factor,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
         ),
         seed,
     )
@@ -194,29 +220,37 @@ def interval(values: np.ndarray, index: np.ndarray) -> tuple[float, float, float
 
 
 def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = FIGURES) -> str:
-    """The table as a person reads it: a line a method, a column a figure, each a mean with its interval."""
+    """The table as a person reads it: a line a method, a column a figure, each a mean with its interval (of several images).
+
+    As many figures stand side by side as ``WIDTH`` holds; the others follow below.
+    """
     here = table[(table["images"] == images) & table["figure"].isin(figures) & table["mean"].notna()]
     cells = here.assign(
-        cell=[f"{m:.4g} [{a:.4g}, {b:.4g}]" for m, a, b in zip(here["mean"], here["low"], here["high"], strict=True)]
+        cell=[
+            f"{m:.3g} [{a:.3g}, {b:.3g}]" if n > 1 else f"{m:.3g}"
+            for m, a, b, n in zip(here["mean"], here["low"], here["high"], here["n"], strict=True)
+        ]
     )
     wide = cells.pivot(index="method", columns="figure", values="cell")
     wide = wide.loc[list(dict.fromkeys(here["method"])), [f for f in figures if f in wide.columns]]
-    return wide.rename_axis(None).rename_axis(None, axis=1).to_string()
+    return wide.rename_axis(None).rename_axis(None, axis=1).to_string(line_width=WIDTH).replace(" \\\n", "\n")
 
 
-def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
-    """The model's output for images (B, C, H, W), so many at a time; float32 on the CPU."""
-    like = next(model.parameters())
-    with at_rest(model):
-        return torch.cat([run_model(model, part.to(like)).float().cpu() for part in images.split(batch_size)])
-
-
-def _edited_logits(vit: ViT, images: Tensor, given: NeuronPaths | Tensor, factor: float, batch_size: int) -> Tensor:
-    """The logits of images whose paths' units are multiplied."""
-    parts = []
+def _edited_logits(
+    vit: ViT,
+    images: Tensor,
+    target: Tensor,
+    given: NeuronPaths | Tensor,
+    factor: float,
+    ablated: Callable[[Tensor, Tensor, int], Ablated],
+    batch_size: int,
+) -> Tensor:
+    """The logits of images whose paths' units are multiplied, less their ablated values."""
+    parts, like = [], next(vit.model.parameters())
     for start in range(0, len(images), batch_size):
         at = slice(start, start + batch_size)
-        with enhance(vit, given[at], factor):
+        gone = ablated(images[at].to(like), target[at], start)
+        with scaled(*units_chosen(vit, given[at]), factor, gone):
             parts.append(logits_of(vit.model, images[at], batch_size))
     return torch.cat(parts)
 

@@ -16,10 +16,14 @@ from torch import Tensor, nn
 
 from ..checks import InputError, check_one_of
 from ..models.hooks import eager
+from ..models.outputs import logits_of
 from ..models.sites import visited
 from ..models.view import TOKENS, view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
+from ..runs.baselines import ablated_by, baseline_named
+from ..runs.clean import check_images
+from ..runs.gates import Ablated
 from ..units import as_index, as_unit, is_unit_list, kinds_named, place_of
 
 Path = NeuronPaths | Tensor | Sequence
@@ -43,10 +47,12 @@ def edited(
     Raises:
         InputError: (a ValueError) for units that the model lacks, or, while it runs, for a batch of another length.
     """
-    return _edited(*_chosen(model, path, units, tokens), edit)
+    return _edited(*units_chosen(model, path, units, tokens), edit)
 
 
-def _chosen(model: nn.Module | ViT, path: Path, units: str | None, tokens: str | None) -> tuple[ViT, list[Tensor]]:
+def units_chosen(
+    model: nn.Module | ViT, path: Path, units: str | None = None, tokens: str | None = None
+) -> tuple[ViT, list[Tensor]]:
     """The view, and which units are meant, a site (B or 1, U)."""
     if tokens is not None:
         check_one_of("tokens", tokens, TOKENS)
@@ -85,17 +91,33 @@ def _edited(vit: ViT, masks: list[Tensor], edit: Edit) -> Iterator[None]:
 
 
 def remove(
-    model: nn.Module | ViT, path: Path, *, units: str | None = None, tokens: str | None = None
+    model: nn.Module | ViT,
+    path: Path,
+    *,
+    units: str | None = None,
+    tokens: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    images: Tensor | None = None,
 ) -> AbstractContextManager[None]:
-    """The units at 0. See :func:`~neuronpath.evaluation.interventions.edited` for the arguments.
+    """The units ablated: at 0, or at what they are on other images.
+
+    Args:
+        model, path, units, tokens: as of :func:`~neuronpath.evaluation.interventions.edited`.
+        baseline: what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample" or "paired" (see
+            :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
+        reference: the images (R, C, H, W) for that.
+        images: the images (B, C, H, W) that will be run; "resample" draws by their pixels.
 
     Examples:
         >>> import neuronpath as nph
         >>> model, images, labels = nph.demo.load()
         >>> with nph.remove(model, [(4, 163), ("head", 7, 2)]):  # a neuron of block 4 and a head of block 7
         ...     logits = model(images[:4])
+        >>> with nph.remove(model, [(4, 163)], reference=images[4:]):  # at its mean over the other images
+        ...     logits = model(images[:4])
     """
-    return enhance(model, path, 0.0, units=units, tokens=tokens)
+    return enhance(model, path, 0.0, units=units, tokens=tokens, baseline=baseline, reference=reference, images=images)
 
 
 def enhance(
@@ -105,27 +127,64 @@ def enhance(
     *,
     units: str | None = None,
     tokens: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    images: Tensor | None = None,
 ) -> AbstractContextManager[None]:
-    """The units multiplied by ``factor``. See :func:`~neuronpath.evaluation.interventions.edited` for the other arguments."""
+    """What the units differ by from their ablated values multiplied by ``factor``: of baseline "zero" the units themselves.
 
-    def multiplied(_site: int, channels: Tensor, chosen: Tensor) -> Tensor:
-        return torch.where(chosen, channels * factor, channels)
+    See :func:`~neuronpath.remove` for the other arguments.
+    """
+    vit, masks = units_chosen(model, path, units, tokens)
+    return scaled(vit, masks, factor, _ablated(vit, path, baseline, reference, images))
 
-    return edited(model, path, multiplied, units=units, tokens=tokens)
+
+def scaled(vit: ViT, masks: list[Tensor], factor: float, gone: Ablated) -> AbstractContextManager[None]:
+    """The units in ``masks``, a site (B or 1, U), at ``factor`` times what they differ by from their ablated values."""
+
+    def multiplied(site: int, channels: Tensor, here: Tensor) -> Tensor:
+        new = channels * factor if gone is None else torch.lerp(gone[site].to(channels), channels, factor)
+        return torch.where(here, new, channels)
+
+    return _edited(vit, masks, multiplied)
 
 
 def keep(
-    model: nn.Module | ViT, path: Path, *, units: str | None = None, tokens: str | None = None
+    model: nn.Module | ViT,
+    path: Path,
+    *,
+    units: str | None = None,
+    tokens: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    images: Tensor | None = None,
 ) -> AbstractContextManager[None]:
-    """All but the units at 0: all other neurons for neurons, all other heads for heads, or both by ``units="both"``.
+    """All but the units ablated: all other neurons for neurons, all other heads for heads, or both by ``units="both"``.
 
-    See :func:`~neuronpath.evaluation.interventions.edited` for the arguments.
+    See :func:`~neuronpath.remove` for the arguments.
     """
+    vit, masks = units_chosen(model, path, units, tokens)
+    gone = _ablated(vit, path, baseline, reference, images)
 
-    def kept(_site: int, channels: Tensor, chosen: Tensor) -> Tensor:
-        return torch.where(chosen, channels, 0.0)
+    def kept(site: int, channels: Tensor, here: Tensor) -> Tensor:
+        return torch.where(here, channels, 0.0 if gone is None else gone[site].to(channels))
 
-    return edited(model, path, kept, units=units, tokens=tokens)
+    return _edited(vit, masks, kept)
+
+
+def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Tensor | None, images: Tensor | None) -> Ablated:
+    """The channels of units that are gone, a site (B or 1, T, C); None is 0."""
+    baseline = baseline_named(baseline, reference)
+    if reference is None or baseline != "resample":
+        n_images = len(path) if isinstance(path, NeuronPaths) else 0 if reference is None else len(reference)
+        given = torch.empty(n_images)
+        return ablated_by(vit, baseline, reference, n_images)(given, given, 0)
+    if images is None:
+        raise InputError("baseline 'resample' draws by the images' pixels; expected images=, those that will be run")
+    check_images(images)
+    like = next(vit.model.parameters())
+    target = path.target if isinstance(path, NeuronPaths) else logits_of(vit.model, images).argmax(-1)
+    return ablated_by(vit, baseline, reference, len(images))(images.to(like), target, 0)
 
 
 def set_to(
@@ -141,7 +200,7 @@ def set_to(
     A number is what a neuron's value becomes, and a head's norm. See :func:`~neuronpath.evaluation.interventions.edited` for the other
     arguments.
     """
-    vit, masks = _chosen(model, path, units, tokens)
+    vit, masks = units_chosen(model, path, units, tokens)
     if not isinstance(value, int | float):
         shapes, expected = [tuple(part.shape) for part in value], [(site.reader.in_features,) for site in vit.sites]
         if shapes != expected:

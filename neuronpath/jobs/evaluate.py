@@ -24,6 +24,8 @@ def compare(
     ways: Sequence[str],
     *,
     explain: str = "label",
+    baseline: str | None = None,
+    reference: Tensor | None = None,
     saved: Mapping[str, NeuronPaths] | None = None,
     progress: bool | tqdm = False,
     **options: Any,
@@ -32,14 +34,16 @@ def compare(
 
     Gives the table of :func:`~neuronpath.evaluation.evaluate.effects`, and the paths.
 
-    ``explain`` is "label" or "predicted"; ``saved`` holds paths that were found before, for the same images in the same order.
+    ``explain`` is "label" or "predicted"; ``baseline`` and ``reference`` are of live paths and of what removing any path does;
+    ``saved`` holds paths that were found before, for the same images in the same order.
     """
     frames, parts = [], []
     names_so_far: list[str] = []
     for images, names, labels in source:
         found = find_paths(
-            model, images, ways, labels if explain == "label" else None, progress=progress, names=names, **options
-        )
+            model, images, ways, labels if explain == "label" else None, baseline=baseline, reference=reference,
+            progress=progress, names=names, **options,
+        )  # fmt: skip
         at = slice(len(names_so_far), len(names_so_far) + len(names))
         for name, paths in (saved or {}).items():
             if list(paths.names[at]) != names:
@@ -47,7 +51,7 @@ def compare(
                     f"the paths of {name!r} are of other images, or in another order; expected {names[0]} at {at.start}"
                 )
             found[name] = paths[at]
-        frame = effects(model, images, labels, found)
+        frame = effects(model, images, labels, found, baseline=baseline, reference=reference)
         frames.append(frame.assign(image=frame["image"].map(dict(enumerate(names)))))
         parts.append(found)
         names_so_far += names

@@ -1,5 +1,6 @@
 """:func:`find_path`: the arguments checked, the images run piece by piece, a method's units measured."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,19 +15,22 @@ from ..checks import InputError, check_one_of
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
-from ..models.view import view
+from ..models.view import NoHeads, view
 from ..models.vit import ViT
 from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
-from ..runs.baselines import ablation
+from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, check_images, clean_runs
-from ..runs.gates import gated_output
+from ..runs.gates import AblatedRun, ablated_run
 from ..runs.influence import Influence, Quadrature, influence_of
 from ..runs.live import live_influence_of
 from ..units import on_path, units_named
 from .presets import preset_named
+from .random import locate_random
 from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_named
+
+DEFAULT = "live"
 
 
 def find_path(
@@ -41,7 +45,7 @@ def find_path(
     preset: str | None = None,
     top_k: int = 1,
     token: str | None = None,
-    baseline: str = "zero",
+    baseline: str | None = None,
     reference: Tensor | None = None,
     output: Output = "prob",
     quadrature: str | None = None,
@@ -52,7 +56,7 @@ def find_path(
     names: Sequence[str] | None = None,
     progress: bool | tqdm = False,
 ) -> NeuronPaths:
-    """The path of every image: which neuron (or head, or both) of each block, from input to output, carries the decision.
+    """The path of every image: which head and which neuron of each block, from input to output, carry the decision.
 
     Args:
         model: a vision transformer of timm, torchvision or transformers, or of a registered class; also inside ``torch.compile``,
@@ -61,21 +65,22 @@ def find_path(
         images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
         target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
         units: what a path is made of: "neurons", attention "heads", or "both", a head and a neuron in every block. None is what the
-            method is made for: "both" for "live", else "neurons".
-        method: "joint" (None) maximises the joint attribution score over the whole path; "live" seeks the path whose joint
-            ablation takes most, in attributions that sum to that; "causal" takes the units whose removal the output feels most, to
+            method is made for: "both" for "live" (with a warning "neurons", where heads can't be reached), else "neurons".
+        method: "live" (None) seeks the path whose joint ablation takes most, in attributions that sum to that; "joint" maximises
+            the paper's joint attribution score over the whole path; "causal" takes the units whose removal the output feels most, to
             first order. For comparison: "activation", "knowledge", "influence_pattern", "conductance" and "random",
             each described where it is defined (``neuronpath/methods/``); :func:`list_methods` has them all.
         objective: what "joint" maximises: "joint", the joint attribution score, or "complete", the complete attribution. None is
             "joint", and "complete" for ``units="both"``: the score sums values, and those of heads and neurons differ in scale.
-        effort: "standard" (None), or "thorough": "joint" refines several starts in place of one, "causal" refines its path.
+        effort: "standard" (None), or "thorough": "live" refines its path for longer, "joint" refines several starts in place of one.
         preset: a name for a choice of these: "paper" is the published algorithm to the letter (block by block, whole blocks scaled,
             20 left Riemann steps), "progressive" chooses block by block and doesn't refine; :func:`list_presets` has them all.
         top_k: units a site: neurons a block, or heads a block, or so many of each.
         token: the tokens on which units are read: "auto" (None) or "pooled" is what the model's head pools; "cls", "patch", or "all":
             every token, registers too, which is the default of "live".
         baseline: of "live": what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample", the
-            values on a reference image of another class; "paired", those on the reference image of the same number.
+            values on a reference image of another class; "paired", those on the reference image of the same number. None is "mean"
+            where there is a reference, else "zero".
         reference: the images (R, C, H, W) for that.
         output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
             (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
@@ -98,9 +103,9 @@ def find_path(
         >>> import neuronpath as nph
         >>> model, images, labels = nph.demo.load()
         >>> nph.find_path(model, images[:4])
-        NeuronPaths(4 images, 8 blocks, 1 neuron a block, method='joint')
-        >>> nph.find_path(model, images[:4], units="both", method="causal").columns()["path"][0].split()[0]
-        'h2+84'
+        NeuronPaths(4 images, 8 blocks, 1 head and 1 neuron a block, method='live')
+        >>> nph.find_path(model, images[:4], preset="paper").columns()["path"][0].split()[0]
+        '84'
     """
     check_images(images)
     if names is not None:
@@ -110,10 +115,15 @@ def find_path(
         fixed = getattr(chosen, name)
         if fixed is not None and value not in (None, fixed):
             raise InputError(f"preset {preset!r} has {name} {fixed!r}; expected no other with it, not {value!r}")
-    method, effort = chosen.method or method or "joint", chosen.effort or effort or "standard"
+    by_default = chosen.method is None and method is None
+    method, effort = chosen.method or method or DEFAULT, chosen.effort or effort or "standard"
     way = chosen.way or method_named(method)
     own = isinstance(model, ViT)  # a view says for itself what is read
-    vit = view(model, token or (None if own else way.token), units or (None if own else way.units[0]))
+    token = token or (None if own else way.token)
+    if by_default and units is None and not own and (reason := heads_lack(model, token)):
+        warnings.warn(f"{reason}: the path is of neurons alone", stacklevel=2)
+        units = "neurons"
+    vit = view(model, token, units or (None if own else way.units[0]))
     kinds = units_named(vit.places)
     check_one_of("effort", effort, EFFORTS)
     check_one_of("precision", precision, (None, "fp32", "bf16"))
@@ -126,6 +136,7 @@ def find_path(
         raise InputError(f"seed is {seed!r}; expected a whole number")
     if chosen.way is None and effort not in way.efforts:
         raise InputError(f"effort {effort!r} is none of method {method!r}; expected 'standard'")
+    baseline = baseline_named(baseline, reference)
     if baseline != "zero" and not way.ablates:
         raise InputError(f"baseline is a choice of method 'live'; expected none with {method!r}")
     ablate = ablation(vit, baseline, reference, len(images), seed)
@@ -160,25 +171,31 @@ def find_path(
             first = sum(map(len, parts))
             search = replace(search, ablated=ablate(run, first))
             found = way.locate(run, search)
+            control = locate_random(run, replace(search, seed=search.seed + 1)).units
+            ablated = [
+                ablated_run(run, units, factor, search.ablated)
+                for units, factor in ((found.units, 0.0), (found.units, 2.0), (control, 0.0))
+            ]
             if way.ablates:
-                influence = live_influence_of(run, found.units, rule, search.ablated)
-                removal = influence.output_change
+                influence = live_influence_of(run, found.units, rule, search.ablated, ablated[0].value)
             else:
                 influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
-                removal = run.value - gated_output(run, found.units)
-            parts.append(_as_paths(run, found, influence, removal, settings, first))
+            parts.append(_as_paths(run, found, influence, ablated, settings, first))
             bar.update(len(found.units))
     paths = concat(parts)
     return paths if names is None else paths.renamed(names)
 
 
 def _as_paths(
-    run: CleanRun, found: Found, influence: Influence, removal: Tensor, settings: Settings, first: int
+    run: CleanRun, found: Found, influence: Influence, ablated: Sequence[AblatedRun], settings: Settings, first: int
 ) -> NeuronPaths:
+    without, twice, random = ablated
     name_of = class_namer(run.vit.model)
-    target, probability, predicted, predicted_probability = _decision(run)
-    classes = sorted({*target.tolist(), *predicted.tolist()} - {-1})
     none = torch.zeros_like(run.rows)
+    target = torch.full_like(run.rows, -1) if run.target is None else run.target
+    probability, predicted, predicted_probability = _decision(run, run.answer, target)
+    left, predicted_without, _ = _decision(run, without.answer, target)
+    classes = sorted({*target.tolist(), *predicted.tolist(), *predicted_without.tolist()} - {-1})
     return NeuronPaths(
         units=found.units.cpu(),
         activations=on_path(run.hidden, found.units).float().mean(2).cpu(),
@@ -187,10 +204,14 @@ def _as_paths(
         output_change=influence.output_change,
         delta=influence.delta,
         n_steps=influence.n_steps,
-        removal=removal.float().cpu(),
+        removal=(run.value - without.value).float().cpu(),
+        enhancement=(twice.value - run.value).float().cpu(),
+        left=left,
+        random_left=_decision(run, random.answer, target)[0],
+        predicted_without=predicted_without,
         sweeps=(none if found.sweeps is None else found.sweeps).cpu(),
         converged=(none if found.converged is None else found.converged).bool().cpu(),
-        target=target,
+        target=target.cpu(),
         probability=probability,
         predicted=predicted,
         predicted_probability=predicted_probability,
@@ -200,16 +221,33 @@ def _as_paths(
     )
 
 
-def _decision(run: CleanRun) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Target, its probability, the predicted class, its probability, each (B,); -1 and NaN where there are no classes."""
-    unknown = torch.full_like(run.rows, -1)
-    target = unknown if run.target is None else run.target
-    if not run.vit.has_head or run.answer.ndim != 2:
-        return target.cpu(), (unknown * torch.nan).cpu(), unknown.cpu(), (unknown * torch.nan).cpu()
+def _decision(run: CleanRun, answer: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the model's output (B, ...): the target's probability, the class it says, and its probability, each (B,).
+
+    NaN and -1 where there are no classes.
+    """
+    if not run.vit.has_head or answer.ndim != 2:
+        unknown = torch.full_like(run.rows, -1).cpu()
+        return unknown * torch.nan, unknown, unknown * torch.nan
     # a function of the user's own says nothing of the head: probabilities are a softmax's
-    shares = likelihoods(run.answer.float(), "sigmoid" if run.output == "sigmoid" else "prob")
-    best = shares.max(-1)
-    return target.cpu(), shares.gather(1, target[:, None])[:, 0].cpu(), best.indices.cpu(), best.values.cpu()
+    shares = likelihoods(answer.float(), "sigmoid" if run.output == "sigmoid" else "prob")
+    said = answer.argmax(-1)  # not of the shares: those of large logits round to the same
+    each = target.clamp(min=0)[:, None]
+    return (
+        torch.where(target < 0, torch.nan, shares.gather(1, each)[:, 0]).cpu(),
+        said.cpu(),
+        shares.gather(1, said[:, None])[:, 0].cpu(),
+    )
+
+
+def heads_lack(model: nn.Module | ViT, token: str | None) -> str | None:
+    """Why the model's heads can't be reached; None where they can."""
+    try:
+        view(model, token, "both")
+    except NoHeads as error:
+        view(model, token)  # what else is wrong isn't about heads
+        return str(error).split("; expected")[0]
+    return None
 
 
 def _objective(objective: str | None, method: str, kinds: str) -> str:

@@ -19,7 +19,6 @@ class Preset:
 
 
 PRESETS = {
-    "causal-thorough": Preset("causal", effort="thorough"),
     "complete": Preset("joint", "complete"),
     "joint-thorough": Preset("joint", effort="thorough"),
     "paper": Preset(

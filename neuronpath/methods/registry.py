@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..runs.clean import CleanRun
 from ..runs.gates import Ablated
 from ..runs.influence import Quadrature
@@ -59,6 +59,7 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
+@checked
 def register_method(
     name: str,
     quadrature: str = "gausslegendre",

@@ -11,9 +11,9 @@ from tqdm.auto import tqdm as fitting_tqdm
 from ..checks import InputError
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
-from .find import find_path
-from .presets import list_presets
-from .registry import list_methods
+from .find import DEFAULT, find_path, heads_lack
+from .presets import PRESETS, list_presets
+from .registry import Method, list_methods, method_named
 
 
 def way(name: str) -> dict[str, str]:
@@ -24,6 +24,26 @@ def way(name: str) -> dict[str, str]:
     return {"method" if name in list_methods() else "preset": name}
 
 
+def _read_on(
+    model: nn.Module | ViT, call: dict[str, str], units: str | None, token: str | None
+) -> tuple[str | None, str | None]:
+    """What a way's paths are made of, and the tokens: those asked for, else a given view's, else the way's own."""
+    if isinstance(model, ViT):
+        return units, token
+    method = _method(call)
+    token = token or method.token
+    lacks = method.units[0] == "both" and heads_lack(model, token)
+    return units or ("neurons" if lacks else method.units[0]), token
+
+
+def _method(call: dict[str, str]) -> Method:
+    """What a way's call finds paths by."""
+    if "method" in call:
+        return method_named(call["method"])
+    preset = PRESETS[call["preset"]]
+    return preset.way or method_named(preset.method or DEFAULT)
+
+
 def find_paths(
     model: nn.Module | ViT,
     images: Tensor,
@@ -32,6 +52,8 @@ def find_paths(
     *,
     units: str | None = None,
     token: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
     progress: bool | tqdm = False,
     **options: Any,
 ) -> dict[str, NeuronPaths]:
@@ -42,12 +64,18 @@ def find_paths(
         images: (B, C, H, W), transformed as the model wants it.
         ways: names of methods and of presets (see :func:`~neuronpath.list_methods`, :func:`~neuronpath.list_presets`).
         target: the class that is explained: None for the predicted class, an int, or one an image (B,).
-        units: as in :func:`~neuronpath.find_path`; None is each way's own.
+        units: as in :func:`~neuronpath.find_path`; None is what the first way is made for, so that all paths are of as many units.
         token: the tokens on which units are read, likewise.
+        baseline: what units are ablated to, and
+        reference: the images for that, of the ways that ablate ("live"); the others know no baseline.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
+    if not calls:
+        raise InputError("ways names no way; expected at least one method or preset")
+    units, token = _read_on(model, next(iter(calls.values())), units, token)
+    ablation: dict[str, Any] = {"baseline": baseline, "reference": reference}
     bar: tqdm = (
         progress
         if isinstance(progress, tqdm)
@@ -55,6 +83,9 @@ def find_paths(
     )
     with nullcontext() if bar is progress else bar:
         return {
-            name: find_path(model, images, target, units=units, token=token, progress=bar, **{**options, **call})
+            name: find_path(
+                model, images, target, units=units, token=token, progress=bar,
+                **{**options, **call, **(ablation if _method(call).ablates else {})},
+            )
             for name, call in calls.items()
-        }
+        }  # fmt: skip

@@ -1,33 +1,98 @@
 """What a model's classes are called, and which class a folder's name stands for."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
+from ..checks import InputError, InputTypeError
+from .adapters import inside, is_linear, layers_of
+from .view import unwrapped
 
-def class_namer(model: nn.Module) -> Callable[[int], str | None]:
-    """What the model's classes are called: by its own label names, else ImageNet's where the number of classes says so."""
-    own = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    classes = getattr(model, "num_classes", None)
-    if own and len(own) == classes:
-        return lambda label: str(own[label])
+Names = Sequence[str] | Mapping[int, str]
+HEADS = ("heads", "classifier", "cls_classifier", "head")  # what models that don't say call their classifiers
+
+
+def class_namer(
+    model: nn.Module, class_names: Names | None = None, n_classes: int | None = None
+) -> Callable[[int], str | None]:
+    """What the model's classes are called: as the caller says, else by its own label names, else ImageNet's.
+
+    The model's own names and ImageNet's are taken only where they are as many as the head has classes.
+
+    Args:
+        model: any module.
+        class_names: a name for each class, or {class: name} for some.
+        n_classes: how many there are; None asks the model (see :func:`head_size`).
+
+    Raises:
+        InputError: for names that aren't as many as there are classes, for a class that the model lacks, and for what is no name.
+    """
+    model = inside(unwrapped(model))
+    count = head_size(model) if n_classes is None else n_classes
+    if class_names is not None:
+        return _checked(class_names, count).get
+    own = _label_names(model)
+    if own and len(own) == count:
+        return lambda label: str(own[label]) if 0 <= label < len(own) else None
     told = getattr(getattr(model, "config", None), "id2label", None)  # transformers' way
-    if told and not any(str(name).startswith("LABEL_") for name in told.values()):
+    if told and len(told) == count and not any(str(name).startswith("LABEL_") for name in told.values()):
         return lambda label: told.get(label)
-    subset = infer_imagenet_subset(model)
-    if subset is None:
+    info = _imagenet(model, count)
+    if info is None:
         return lambda label: None
-    info = ImageNetInfo(subset)
-    return lambda label: info.index_to_description(label).split(",")[0]
+    return lambda label: info.index_to_description(label).split(",")[0] if 0 <= label < info.num_classes() else None
+
+
+def _checked(names: Names, count: int | None) -> dict[int, str]:
+    """Names by class."""
+    if isinstance(names, str) or not isinstance(names, Sequence | Mapping):
+        raise InputTypeError(
+            f"class_names is a {type(names).__name__}; expected a sequence with a name for each class, or {{class: name}}"
+        )
+    if not isinstance(names, Mapping) and count is not None and len(names) != count:
+        raise InputError(f"class_names holds {len(names)} names for {count} classes; expected one each")
+    found = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+    for label, name in found.items():
+        if isinstance(label, bool) or not isinstance(label, int) or label < 0 or (count is not None and label >= count):
+            last = "" if count is None else f" up to {count - 1}"
+            raise InputError(f"class_names names a class {label!r}; expected whole numbers from 0{last}")
+        if not isinstance(name, str):
+            raise InputTypeError(f"class_names calls class {label} {name!r}; expected a text")
+    return found
+
+
+def head_size(model: nn.Module) -> int | None:
+    """The classes of the model's classifier as it is, whatever the model noted down when it was made; None where it has none."""
+    within: Any = inside(unwrapped(model))
+    head: Any = within.get_classifier() if hasattr(within, "get_classifier") else None
+    for name in HEADS:
+        head = getattr(within, name, None) if head is None else head
+    head = head[0] if isinstance(head, tuple) else head
+    if not isinstance(head, nn.Module):
+        return getattr(within, "num_classes", None)
+    linears = [layer for layer in layers_of(head) if is_linear(layer)]
+    return linears[-1].out_features if linears else getattr(head, "out_features", None)
+
+
+def _label_names(model: nn.Module) -> Sequence[str] | None:
+    return (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+
+
+def _imagenet(model: nn.Module, count: int | None) -> Any:
+    """ImageNet's names, where the model was made for that many classes and has them."""
+    subset = infer_imagenet_subset(model) if count else None
+    info = ImageNetInfo(subset) if subset else None
+    return info if info is not None and info.num_classes() == count else None
 
 
 def folder_namer(model: nn.Module) -> Callable[[str], int | None]:
     """The class that a folder's name stands for: its number, its WordNet id, or its name where only one class has it."""
-    count = getattr(model, "num_classes", 0)
-    subset = infer_imagenet_subset(model)
-    info = ImageNetInfo(subset) if subset else None
+    model = inside(unwrapped(model))
+    count = head_size(model) or 0
+    info = None if _label_names(model) else _imagenet(model, count)
     ids = {info.index_to_label_name(index): index for index in range(count)} if info else {}
     name_of = class_namer(model)
     names = [(name_of(index) or "").lower() for index in range(count)]

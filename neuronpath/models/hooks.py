@@ -1,13 +1,18 @@
 """Read and replace what enters and leaves a module while a model runs, only inside a ``with``."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from ..checks import InputTypeError
+from .adapters import inside
 
 
 @contextmanager
@@ -75,15 +80,32 @@ def output_from(module: nn.Module, make: Callable[[tuple, Any], Any]) -> Iterato
 
 
 @contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """No other thread is in here with the same model: it waits. A thread may be in here several times."""
+    with _KNOWN:
+        lock = _LOCKS.setdefault(inside(model), threading.RLock())
+    with lock:
+        yield
+
+
+_KNOWN = threading.Lock()
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+@contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, its parameters out of the autograd graph; every flag restored afterwards.
 
     Gradients are recorded inside where asked for with ``torch.enable_grad``, even if the caller stands in
-    ``torch.inference_mode``.
+    ``torch.inference_mode``. Another thread that wants the same model at rest waits until it is as it was.
+
+    Raises InputTypeError for a model that was made under ``torch.inference_mode``: no gradient can pass through its weights.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with ExitStack() as stack:
+        stack.enter_context(alone(model))
+        check_gradients_pass(model)
+        modes = [(module, module.training) for module in model.modules()]
+        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         try:
@@ -101,10 +123,43 @@ def at_rest(model: nn.Module) -> Iterator[None]:
                     parameter.requires_grad_(True)
 
 
-def eager() -> AbstractContextManager:
-    """Run compiled modules as they were written, for hooks don't reach into compiled code."""
+def check_gradients_pass(model: nn.Module) -> None:
+    """Refuse a model with a weight through which no gradient can pass, and whose flags couldn't be restored."""
+    for name, value in chain(model.named_parameters(), model.named_buffers()):
+        if value.is_inference():
+            raise InputTypeError(
+                f"the model's {name} was made under torch.inference_mode, so no gradient can pass through it; expected a model made "
+                "outside, or copy.deepcopy(model) of it, taken outside"
+            )
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run compiled modules as they were written, for hooks don't reach into compiled code.
+
+    torch's stance is the process's: the first thread in here changes it, the last one out changes it back.
+    """
     set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6 and later
-    return set_stance("force_eager") if set_stance else nullcontext()
+    if set_stance is None:
+        yield
+        return
+    with _KNOWN:
+        if not _EAGER:
+            stance = set_stance("force_eager")
+            stance.__enter__()
+            _EAGER.append(stance)
+        else:
+            _EAGER.append(_EAGER[0])
+    try:
+        yield
+    finally:
+        with _KNOWN:
+            stance = _EAGER.pop()
+            if not _EAGER:
+                stance.__exit__(None, None, None)
+
+
+_EAGER: list[AbstractContextManager] = []  # as often as someone is inside
 
 
 def in_precision(model: nn.Module, precision: str | None) -> AbstractContextManager:

@@ -3,7 +3,6 @@
 import difflib
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,10 +11,12 @@ from timm.models import load_state_dict
 from torch import nn
 
 from .. import demo
-from ..checks import InputError
+from ..checks import InputError, checked
+from ..files import not_readable
 from .view import view
 
 
+@checked
 def load_model(
     name: str, pretrained: bool = True, checkpoint: str | os.PathLike | None = None, device: str = "auto"
 ) -> nn.Module:
@@ -63,8 +64,8 @@ def find_device(device: str) -> torch.device:
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The weights in a file, by timm's rules (safetensors; else torch.load with weights_only=True; EMA and wrappers unpacked)."""
-    if not Path(path).is_file():
-        raise InputError(f"checkpoint {path} doesn't exist; expected a file of weights")
+    if reason := not_readable(path, "a file of weights"):
+        raise InputError(f"checkpoint {reason}")
     try:
         weights = load_state_dict(str(path), device="cpu", weights_only=True)
         if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
-from .hooks import eager
+from ..checks import InputError, InputTypeError, check_count, odd_tensor
+from .hooks import at_rest, eager
 
 OUTPUTS = ("prob", "logit", "sigmoid")
 Output = str | Callable[[Tensor, Tensor | None], Tensor]
@@ -37,6 +37,14 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
             raise InputError(f"the model refuses images of shape {tuple(images.shape[1:])}: {reason}") from error
 
 
+def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
+    """The model's output for images (B, C, H, W), so many at a time; float32 on the CPU."""
+    check_count("batch_size", batch_size)
+    like = next(model.parameters())
+    with at_rest(model):
+        return torch.cat([run_model(model, part.to(like)).float().cpu() for part in images.split(batch_size)])
+
+
 def check_output(output: object, has_head: bool, name: str) -> None:
     """Refuse an ``output`` that can't be had of a model of this class name."""
     if not callable(output) and output not in OUTPUTS:
@@ -45,8 +53,8 @@ def check_output(output: object, has_head: bool, name: str) -> None:
         )
     if not callable(output) and not has_head:
         raise InputTypeError(
-            f"{name} has no classes (num_classes=0); expected a model with a classification head, or output= a function of "
-            "(model's output, target)"
+            f"{name} has no classes (num_classes=0, or its head taken off); expected a model with a classification head, or output= a "
+            "function of (model's output, target)"
         )
 
 
@@ -59,7 +67,12 @@ def output_of(answer: Tensor, target: Tensor | None, output: Output) -> Tensor:
     """F (R,) of a model's output, whose rows have the targets (R,)."""
     answer = answer.to(widest(answer))
     if callable(output):
-        values = output(answer, target)
+        try:
+            values = output(answer, target)
+        except TypeError as error:
+            raise InputTypeError(
+                f"output {output_name(output)} can't be called with (model's output, target): {' '.join(str(error).split())}"
+            ) from error
         if not isinstance(values, Tensor) or values.shape != answer.shape[:1] or not values.is_floating_point():
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise InputError(
@@ -96,6 +109,8 @@ def as_target(target: int | Sequence[int] | Tensor | np.ndarray | None, n_images
     """One class an image (B,), or None for the predicted ones."""
     if target is None:
         return None
+    if odd := odd_tensor(target):
+        raise InputTypeError(f"target is {odd}; expected whole numbers, one class or one an image")
     try:
         classes = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):

@@ -7,6 +7,8 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
 from ..checks import InputTypeError
+from .adapters import inside
+from .view import unwrapped
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -16,6 +18,7 @@ def transform_of(model: nn.Module) -> Transform:
 
     Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them.
     """
+    model = inside(unwrapped(model))
     if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
         raise InputTypeError(
             f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "

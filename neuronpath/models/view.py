@@ -16,15 +16,24 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ..checks import InputError, InputTypeError, check_one_of
+from ..checks import InputError, InputTypeError, check_one_of, checked
 from ..units import KINDS, units_named
+from .adapters import inside, is_adapter, is_linear, layers_of, name_of
 from .families import LIBRARIES
 from .vit import ViT
 
+MOST_LINEARS = 3  # of an MLP: of more the last needn't be the down-projection
 TOKENS = ("auto", "pooled", "cls", "patch", "all")
+
+
+class NoHeads(InputTypeError):
+    """The model's family gives no attention heads."""
+
+
 _FAMILIES: dict[type[nn.Module], Callable[[Any], ViT]] = {}
 
 
+@checked
 def register_vit(*families: type[nn.Module]) -> Callable:
     """Decorate a function that makes a :class:`ViT` of a model of these classes (or of a class derived from one)."""
 
@@ -35,6 +44,7 @@ def register_vit(*families: type[nn.Module]) -> Callable:
     return register
 
 
+@checked
 def view(model: nn.Module | ViT, token: str | None = None, units: str | None = None) -> ViT:
     """The view on a model of a known family, its units read on the tokens named. A view given back is itself.
 
@@ -58,7 +68,8 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     token, units = token or "auto", units or "neurons"
     check_one_of("token", token, TOKENS)
     check_one_of("units", units, tuple(KINDS))
-    model = unwrapped(model)
+    whole = unwrapped(model)
+    model = inside(whole)
     vit = _family_of(model)(model)
     name = type(model).__name__
     if token == "cls" and not vit.num_cls_tokens:
@@ -72,7 +83,7 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
         (s for s in vit.sites if s.kind in KINDS[units]), key=lambda s: (s.block, KINDS["both"].index(s.kind))
     )
     if units != "neurons" and not any(site.kind == "head" for site in sites):
-        raise InputTypeError(
+        raise NoHeads(
             f"the attention heads of {name} can't be reached: {vit.no_heads}; expected units='neurons'"
         )
     lacking = set(itertools.product(range(len(vit.blocks)), KINDS[units])) - {(s.block, s.kind) for s in sites}
@@ -81,7 +92,7 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
         raise InputTypeError(
             f"the view on {name} names no {kind}s in block {block}; expected a site of {kind}s in every block"
         )
-    vit = replace(vit, sites=sites)
+    vit = replace(vit, model=whole, sites=sites)
     return replace(vit, token=_plainest(vit, token))
 
 
@@ -144,13 +155,28 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def down_projection(mlp: nn.Module, model: nn.Module) -> nn.Linear:
-    """The last linear layer of an MLP, whose input is its neurons."""
-    linears = [module for module in mlp.modules() if isinstance(module, nn.Linear)]
+    """The last linear layer of an MLP, whose input is its neurons; one with a low-rank adapter beside it is one layer.
+
+    Raises InputTypeError where another adapter may stand between the neurons and the layer.
+    """
+    layers = layers_of(mlp)
+    name = f"{type(model).__name__} has an MLP of class {type(mlp).__name__}"
+    for layer in layers:
+        if is_adapter(layer) and not is_linear(layer):
+            raise InputTypeError(f"{name} with {name_of(layer)}; expected no adapter, or LoRA or DoRA of peft")
+    linears = [layer for layer in layers if is_linear(layer)]
     if not linears:
+        raise InputTypeError(f"{name} without a linear layer; expected a down-projection")
+    last = linears[-1]
+    around = next(layer for layer in layers if any(child is last for child in layer.children()))
+    beside = [layer for layer in linears if layer in layers_of(around)]
+    own = next(around.parameters(recurse=False), None)
+    if len(linears) > MOST_LINEARS or (around is not mlp and (len(beside) > 1 or own is not None)):
         raise InputTypeError(
-            f"{type(model).__name__} has an MLP of class {type(mlp).__name__} without a linear layer; expected a down-projection"
+            f"{name} whose last linear layer may have an adapter of its own kind beside it, in {type(around).__name__}; expected "
+            "at most an up-projection, a gate and the down-projection, or LoRA or DoRA of peft"
         )
-    return linears[-1]
+    return last
 
 
 def flat(blocks: Any, model: nn.Module) -> list[Any]:

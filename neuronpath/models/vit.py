@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..units import Place
+from .adapters import plain_state
 from .hooks import input_replaced
 from .sites import Site
 
@@ -93,10 +94,8 @@ class ViT:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for the model's architecture, made of the names and shapes of its weights."""
-        weights = {
-            name.replace("_orig_mod.", ""): value for name, value in self.model.state_dict().items()
-        }  # compiled blocks
+        """A name for the model's architecture, made of the names and shapes of its weights, those of adapters aside."""
+        weights = {name.replace("_orig_mod.", ""): v for name, v in plain_state(self.model).items()}  # compiled blocks
         shapes = ";".join(f"{name}{tuple(value.shape)}" for name, value in sorted(weights.items()))
         return hashlib.sha256(shapes.encode()).hexdigest()[:16]
 

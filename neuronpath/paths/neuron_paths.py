@@ -4,8 +4,8 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,12 @@ from ..models.vit import ViT
 from ..units import Place, Unit
 from ..version import __version__
 from .documents import read_document, write_document
+from .path_file import FORMAT, PER_UNIT, VERSIONS, as_document, from_document
 from .settings import Settings
-from .tables import as_html, as_text, without_common_folder
+from .tables import as_html, as_text, path_text, without_common_folder
 
-FORMAT, VERSION = "neuronpath.paths", 2
 ROWS = 20  # in a notebook, at most
+DELTA = 1e-3  # what is aimed for
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,15 @@ class NeuronPaths:
     n_steps: Tensor
     """(B,), int64: the nodes of the quadrature that these figures took."""
     removal: Tensor
-    """(B,): what the output loses when the path's units are really set to 0 and all else follows; measured."""
+    """(B,): what the output loses when the path's units are really ablated and all else follows; measured."""
+    enhancement: Tensor
+    """(B,): what the output gains when what the units differ by from their ablated values is really doubled; NaN where unknown."""
+    left: Tensor
+    """(B,): the target's probability with the path ablated; NaN for a model without classes."""
+    random_left: Tensor
+    """(B,): the control: that probability with a random path of as many units ablated in its place; NaN where unknown."""
+    predicted_without: Tensor
+    """(B,), int64: what the model says with the path ablated; -1 for a model without classes."""
     sweeps: Tensor
     """(B,), int64: how often the whole path was computed anew in the search; 0 for methods that don't refine."""
     converged: Tensor
@@ -96,7 +105,7 @@ class NeuronPaths:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, NeuronPaths) and self._document() == other._document()
+        return isinstance(other, NeuronPaths) and as_document(self) == as_document(other)
 
     def __repr__(self) -> str:
         blocks = len({place.block for place in self.places})
@@ -139,32 +148,63 @@ class NeuronPaths:
     def columns(self) -> dict[str, list[str]]:
         """What a person reads first: a small table's columns by their titles, a cell an image.
 
-        In "path" a block's neurons stand as numbers, its heads as h0, h1, ..., and several units of one block are joined by "+".
+        In "path" a block's neurons stand as numbers, its heads as h0, h1, ..., several units of one block are joined by "+", and
+        those of negative attribution stand in brackets. "without it" is the target's probability with the path ablated, "without
+        random" with a random path in its place, "flips" what the model says without the path. A relative delta above 0.1 % is
+        marked "!".
         """
-        marks = ["h" if place.kind == "head" else "" for place in self.places]
-        blocks = [place.block for place in self.places]
-        paths = []
-        for path in self.units.tolist():
-            cells: dict[int, list[str]] = {block: [] for block in blocks}
-            for block, mark, row in zip(blocks, marks, path, strict=True):
-                cells[block] += [f"{mark}{unit}" for unit in row]
-            paths.append(" ".join("+".join(cell) for cell in cells.values()))
-        return {
+        columns = {
             "image": without_common_folder(self.names),
-            "predicted": [
-                f"{self.name_of(c)} {p:.3f}" if c >= 0 else ""
-                for c, p in zip(self.predicted.tolist(), self.predicted_probability.tolist(), strict=True)
-            ],
+            "predicted": self._with_probability(self.predicted, self.predicted_probability),
             "target": [self.name_of(c) if c >= 0 else "" for c in self.target.tolist()],
-            "path": paths,
+            "path": [
+                path_text(self.places, *path)
+                for path in zip(self.units.tolist(), self.attribution.tolist(), strict=True)
+            ],
             "score": ["" if math.isnan(score) else f"{score:.4g}" for score in self.score.tolist()],
             "attribution": [f"{a:.4g}" for a in self.attribution.sum((1, 2)).tolist()],
-            "relative delta": [f"{d:.0e}" for d in self.relative_delta.tolist()],
+            "without it": ["" if math.isnan(p) else f"{p:.3f}" for p in self.left.tolist()],
+            "without random": ["" if math.isnan(p) else f"{p:.3f}" for p in self.random_left.tolist()],
+            "flips": [self._said(i) for i in range(len(self))],
+            "relative delta": [f"{d:.0e}{' !' if d > DELTA else ''}" for d in self.relative_delta.tolist()],
         }
+        left_out = {
+            "target": torch.equal(self.predicted, self.target),
+            "score": bool(self.score.isnan().all()),
+            "attribution": self.settings.influence == "live",  # sums to what removal takes
+        }
+        return {title: cells for title, cells in columns.items() if not left_out.get(title)}
+
+    def _with_probability(self, classes: Tensor, probabilities: Tensor) -> list[str]:
+        both = zip(classes.tolist(), probabilities.tolist(), strict=True)
+        return [f"{self.name_of(c)} {p:.3f}" if c >= 0 else "" for c, p in both]
+
+    def _said(self, index: int) -> str:
+        """Whether the decision changes without the path, and to what."""
+        if self.predicted_without[index] < 0:
+            return ""
+        return f"to {self.name_of(int(self.predicted_without[index]))}" if self.decision_flipped[index] else "no"
 
     def to_text(self) -> str:
         """One line an image, under its titles."""
         return as_text(self.columns())
+
+    def summary(self) -> str:
+        """What really removing the paths does, in one sentence."""
+        known = ~self.left.isnan()
+        of = f"{len(self)} image{'s' * (len(self) != 1)}"
+        if not known.any():
+            return f"{of}: removing the path takes {float(self.removal.mean()):.4g} from the output on average"
+        taken, control = (float((1 - p[known] / self.probability[known]).mean()) for p in (self.left, self.random_left))
+        return (
+            f"{of}: removing the path takes {taken:.0%} of the target's probability on average (a random path: {control:.0%}) "
+            f"and changes {int(self.decision_flipped.sum())} of {len(self)} decisions"
+        )
+
+    @property
+    def decision_flipped(self) -> Tensor:
+        """(B,), bool: whether the model says another class with the path ablated."""
+        return (self.predicted_without >= 0) & (self.predicted_without != self.predicted)
 
     @property
     def relative_delta(self) -> Tensor:
@@ -201,57 +241,12 @@ class NeuronPaths:
 
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
-        return write_document(path, self._document(), overwrite)
+        return write_document(path, as_document(self), overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "NeuronPaths":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
-        return read_document(path, FORMAT, (1, VERSION), "NeuronPaths.save", cls._from_document)
-
-    def _document(self) -> dict[str, Any]:
-        columns = {name: getattr(self, name).tolist() for name in TENSORS}
-        for name in _MAYBE_NAN:  # JSON has no NaN
-            columns[name] = [None if math.isnan(value) else value for value in columns[name]]
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "settings": self.settings.to_dict(),
-            "class_names": {str(label): name for label, name in self.class_names.items()},
-            "paths": [
-                {"name": name, **{column: values[i] for column, values in columns.items()}}
-                for i, name in enumerate(self.names)
-            ],
-        }
-
-    @classmethod
-    def _from_document(cls, document: dict[str, Any]) -> "NeuronPaths":
-        paths, settings = document["paths"], document["settings"]
-        if document["version"] == 1:
-            paths = [{**path, "units": path["neurons"]} for path in paths]
-            settings = Settings.from_version_1(settings)
-        else:
-            settings = Settings.from_dict(settings)
-        unknown = dict.fromkeys(_MAYBE_NAN, math.nan)
-        tensors = {
-            name: torch.tensor(
-                [unknown[name] if path[name] is None and name in unknown else path[name] for path in paths],
-                dtype=_KINDS.get(name, torch.float32),
-            )
-            for name in TENSORS
-        }
-        shape = tensors["units"].shape
-        if len(shape) != 3 or any(tensors[n].shape != shape for n in _PER_UNIT):
-            raise ValueError("units, activations and attribution differ in shape")
-        if settings.sites and len(settings.sites) != shape[1]:
-            raise ValueError(f"{shape[1]} sites of units where the settings name {len(settings.sites)}")
-        if any(tensors[n].shape != shape[:1] for n in _PER_IMAGE):
-            raise ValueError("a path lacks a number")
-        return cls(
-            **tensors,
-            names=tuple(str(path["name"]) for path in paths),
-            settings=settings,
-            class_names={int(label): str(name) for label, name in document["class_names"].items()},
-        )
+        return read_document(path, FORMAT, VERSIONS, "NeuronPaths.save", partial(from_document, cls))
 
 
 def view_for(paths: NeuronPaths, model: nn.Module | ViT) -> ViT:
@@ -292,7 +287,4 @@ def check_names(names: Sequence[str], n_images: int) -> None:
 
 
 TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
-_KINDS = dict.fromkeys(("units", "target", "predicted", "n_steps", "sweeps"), torch.int64) | {"converged": torch.bool}
-_MAYBE_NAN = ("probability", "predicted_probability", "score")
-_PER_UNIT = ("units", "activations", "attribution")
-_PER_IMAGE = tuple(name for name in TENSORS if name not in _PER_UNIT)
+_PER_IMAGE = tuple(name for name in TENSORS if name not in PER_UNIT)

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ..units import Place
+
 Columns = Mapping[str, Sequence[str]]  # the cells by the column's title
 
 
@@ -26,6 +28,15 @@ def as_html(columns: Columns, heading: str, footing: str = "") -> str:
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     more = f"<p>{escape(footing)}</p>" if footing else ""
     return f"<p>{escape(heading)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def path_text(places: Sequence[Place], units: Sequence[Sequence[int]], attribution: Sequence[Sequence[float]]) -> str:
+    """One path, block by block: neurons as numbers, heads as h0, h1, ..., joined by "+"; those of negative attribution in brackets."""
+    cells: dict[int, list[str]] = {}
+    for place, row, worth in zip(places, units, attribution, strict=True):
+        names = [f"h{unit}" if place.kind == "head" else str(unit) for unit in row]
+        cells.setdefault(place.block, []).extend(f"({n})" if w < 0 else n for n, w in zip(names, worth, strict=True))
+    return " ".join("+".join(cell) for cell in cells.values())
 
 
 def without_common_folder(names: Sequence[str]) -> list[str]:

@@ -24,13 +24,44 @@ BATCH = 64  # reference images run at a time
 Ablation = Callable[[CleanRun, int], Ablated]  # a run, and the number of its first image -> the ablated channels
 
 
+def baseline_named(baseline: str | None, reference: Tensor | None) -> str:
+    """The baseline meant: None is "mean" where there are reference images, else "zero"."""
+    return baseline or ("zero" if reference is None else "mean")
+
+
 def ablation(vit: ViT, baseline: str, reference: Tensor | None, n_images: int, seed: int = 0) -> Ablation:
     """What gives a run's ablated channels. ``reference`` (R, C, H, W) are images transformed as the model wants it."""
+    ablated = ablated_by(vit, baseline, reference, n_images, seed)
+
+    def of_run(run: CleanRun, first: int) -> Ablated:
+        return ablated(run.pixels, run.answer.argmax(-1) if run.target is None else run.target, first)
+
+    return of_run
+
+
+def ablated_by(
+    vit: ViT, baseline: str, reference: Tensor | None, n_images: int, seed: int = 0
+) -> Callable[[Tensor, Tensor, int], Ablated]:
+    """What gives the ablated channels of images (B, C, H, W), the classes (B,) they are explained by, and the first one's number."""
+    check_reference(baseline, reference, n_images)
+    if reference is None:
+        return lambda _images, _target, _first: None
+    if baseline == "mean":
+        means = mean_channels(vit, reference)
+        return lambda _images, _target, _first: means
+    if baseline == "paired":
+        return lambda images, _target, first: _channels(vit, reference[first : first + len(images)])[0]
+    classes = torch.cat([_channels(vit, part)[1].argmax(-1).cpu() for part in reference.split(BATCH)])
+    return lambda images, target, _first: _channels(vit, reference[_drawn(images, target, classes, seed)])[0]
+
+
+def check_reference(baseline: str, reference: Tensor | None, n_images: int) -> None:
+    """Refuse a baseline that isn't known, or that these reference images don't serve."""
     check_one_of("baseline", baseline, BASELINES)
     if baseline == "zero":
         if reference is not None:
             raise InputError("reference goes with baseline 'mean', 'resample' or 'paired'; expected none with 'zero'")
-        return lambda _run, _first: None
+        return
     if reference is None:
         raise InputError(f"baseline {baseline!r} is made of other images, and reference is None; expected (R, C, H, W)")
     check_images(reference, "reference")
@@ -38,27 +69,19 @@ def ablation(vit: ViT, baseline: str, reference: Tensor | None, n_images: int, s
         raise InputError(f"reference holds {len(reference)} images for {n_images}; expected one an image with 'paired'")
     if baseline != "paired" and len(reference) < 2:
         raise InputError(f"reference holds one image; expected at least 2 with {baseline!r}")
-    if baseline == "mean":
-        means = _mean_channels(vit, reference)
-        return lambda _run, _first: means
-    if baseline == "paired":
-        return lambda run, first: _channels(vit, reference[first : first + len(run.rows)])[0]
-    classes = torch.cat([_channels(vit, part)[1].argmax(-1).cpu() for part in reference.split(BATCH)])
-    return lambda run, _first: _channels(vit, reference[_drawn(run, classes, seed)])[0]
 
 
-def _drawn(run: CleanRun, classes: Tensor, seed: int) -> Tensor:
-    """For each image the number of a reference image of another class than the one explained."""
+def _drawn(pixels: Tensor, targets: Tensor, classes: Tensor, seed: int) -> Tensor:
+    """For each image (B, C, H, W) the number of a reference image of another class than the one explained."""
     found = []
-    targets = run.answer.argmax(-1) if run.target is None else run.target
-    for image, target in zip(run.pixels, targets.tolist(), strict=True):
+    for image, target in zip(pixels, targets.tolist(), strict=True):
         others = (classes != target).nonzero()[:, 0]
         if not len(others):
             raise InputError(
                 f"every reference image is of class {target}; expected some of another class with 'resample'"
             )
-        pixels = image.float().cpu().contiguous().numpy().tobytes()
-        draw = torch.Generator().manual_seed(zlib.crc32(pixels, seed))
+        own = image.float().cpu().contiguous().numpy().tobytes()
+        draw = torch.Generator().manual_seed(zlib.crc32(own, seed))
         found.append(others[torch.randint(len(others), (1,), generator=draw)])
     return torch.cat(found)
 
@@ -75,7 +98,7 @@ def _channels(vit: ViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
     return [found[site] for site in range(len(vit.sites))], answer
 
 
-def _mean_channels(vit: ViT, reference: Tensor) -> list[Tensor]:
+def mean_channels(vit: ViT, reference: Tensor) -> list[Tensor]:
     """The mean over the reference images, a site (1, T, C)."""
     sums: list[Tensor] = []
     for part in reference.split(BATCH):

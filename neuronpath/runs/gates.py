@@ -6,6 +6,7 @@ set of units go from 1 to 0 together (alpha), the means of their derivatives sum
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -88,6 +89,26 @@ def mean_gates(
 
     run.pieces.each(len(grid.image), work)
     return means
+
+
+@dataclass(frozen=True, eq=False)
+class AblatedRun:
+    """What live runs give in which a path's gates are at one value, for B images."""
+
+    value: Tensor  # (B,): F
+    answer: Tensor  # (B, ...): the model's output
+
+
+def ablated_run(run: CleanRun, path: Tensor, factor: float = 0.0, ablated: Ablated = None) -> AblatedRun:
+    """The model's output, and F, when the gates of ``path`` (B, S, K) are at ``factor`` on the tokens that units are read on."""
+    answer = torch.empty_like(run.answer)
+
+    def work(piece: slice) -> None:
+        rows = run.rows[piece]
+        answer[piece] = gated_answer(run, rows, gates_of(run, path, rows, factor), ablated)
+
+    run.pieces.each(len(run.rows), work)
+    return AblatedRun(run.output_of(answer, run.rows), answer)
 
 
 def gated_output(

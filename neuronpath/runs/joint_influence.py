@@ -6,18 +6,19 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, check_one_of
+from ..checks import InputError, check_one_of, checked
 from ..models.hooks import at_rest
 from ..models.outputs import Output
 from ..models.view import view
 from ..models.vit import ViT
 from ..units import as_index
-from .baselines import ablation
+from .baselines import ablation, baseline_named
 from .clean import check_images, clean_runs
 from .influence import Influence, Quadrature, influence_of
 from .live import live_influence_of
 
 
+@checked
 def joint_influence(
     model: nn.Module | ViT,
     images: Tensor,
@@ -27,7 +28,7 @@ def joint_influence(
     units: str | None = None,
     token: str | None = None,
     influence: str = "frozen",
-    baseline: str = "zero",
+    baseline: str | None = None,
     reference: Tensor | None = None,
     output: Output = "prob",
     quadrature: str = "gausslegendre",
@@ -46,7 +47,8 @@ def joint_influence(
         token: the tokens on which units are read (see :func:`~neuronpath.view`).
         influence: "frozen": all other units are held (the paper's); attributions sum to what the output loses in that run.
             "live": all else follows; they sum to what ablating the path really takes, and there is no score (NaN).
-        baseline: of "live", what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`).
+        baseline: of "live", what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None
+            is "mean" where there is a reference, else "zero".
         reference: the images (R, C, H, W) for that.
         output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
         quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
@@ -60,6 +62,7 @@ def joint_influence(
     vit = view(model, token, units)
     check_images(images)
     rule = Quadrature(quadrature, n_steps)
+    baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":
         raise InputError("baseline is a choice of influence 'live'; expected none with 'frozen'")
     ablate = ablation(vit, baseline, reference, len(images))

@@ -14,12 +14,14 @@ from .influence import FLOOR, TOLERANCE, Influence, Quadrature
 FEWEST = 8  # nodes to begin with: fewer hardly ever do
 
 
-def live_influence_of(run: CleanRun, path: Tensor, quadrature: Quadrature, ablated: Ablated = None) -> Influence:
-    """The live joint influence of ``path`` (B, S, K); it has no score, which is NaN.
+def live_influence_of(
+    run: CleanRun, path: Tensor, quadrature: Quadrature, ablated: Ablated = None, without: Tensor | None = None
+) -> Influence:
+    """The live joint influence of ``path`` (B, S, K); it has no score, which is NaN. ``without`` is F(0) (B,), where it is known.
 
     Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance.
     """
-    change = run.value - gated_output(run, path, 0.0, ablated)
+    change = run.value - (gated_output(run, path, 0.0, ablated) if without is None else without)
     attribution = torch.zeros(path.shape, dtype=change.dtype, device=path.device)
     steps, todo = torch.zeros_like(run.rows), run.rows
     delta = torch.zeros_like(change)

@@ -5,6 +5,7 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 from commands import Result, refused
 from PIL import Image
 
@@ -91,6 +92,21 @@ def test_a_saved_file(evaluate, folder, tmp_path):
     document["settings"]["fingerprint"] = "0" * 16
     (tmp_path / "other.json").write_text(json.dumps(document))
     refused(evaluate(folder, "--paths", tmp_path / "other.json"), "made for another model")
+
+
+def test_ways_are_sought_on_the_units_of_saved_paths_and_to_a_baseline(evaluate, folder, tmp_path):
+    model = nph.demo.load()[0]
+    images, names = nph.load_images(sorted(folder.rglob("*.png")), model)
+    paths = nph.find_path(model, images, names=names, units="heads", method="causal")
+    path = paths.save(tmp_path / "mine.json")
+    saved = ("--target", "predicted", "--paths", path, "--csv", tmp_path / "t.csv")
+    assert evaluate(folder, "--methods", "live,random", "--reference", folder, *saved).code == 0
+    table = pd.read_csv(tmp_path / "t.csv").query("images == 'all' and figure == 'removal'").set_index("method")["mean"]
+    live = nph.find_path(model, images, units="heads", token="cls", reference=images)
+    assert table["live"] == pytest.approx(float(live.removal.mean()), abs=1e-5)
+    with nph.remove(model, paths, reference=images), torch.no_grad():
+        left = model(images).softmax(1).gather(1, paths.target[:, None])[:, 0]
+    assert table["mine"] == pytest.approx(float((paths.probability - left).mean()), abs=1e-5)
 
 
 def test_the_paper_s_tables(evaluate):

@@ -48,14 +48,15 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
     assert result.code == 0
     assert result.err == ""
     lines = result.out.splitlines()
-    assert len(lines) == 11
-    assert lines[0].split() == ["image", "predicted", "target", "path", "score", "attribution", "relative", "delta"]
+    assert len(lines) == 13
+    assert lines[0].split() == "image predicted path without it without random flips relative delta".split()
+    assert "10 images: removing the path takes 78% of the target's probability on average (a random path: 7%)" in lines[12]
     saved = nph.NeuronPaths.load(tmp_path / "p.json")
     model, images, labels = nph.demo.load()
     first = [int((labels == d).nonzero()[0]) for d in range(10)]
     again = nph.find_path(model, images[first])
-    assert torch.equal(saved.neurons, again.neurons)
-    assert " ".join(map(str, saved.neurons[4, :, 0].tolist())) in lines[5]
+    assert torch.equal(saved.units, again.units)
+    assert again.columns()["path"][4] in lines[5]
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.size[0] > 500
 
@@ -123,7 +124,8 @@ def test_options_reach_the_search(find_path, digit, tmp_path):
     ("words", "call"),
     [
         (("--method", "causal"), {"method": "causal"}),
-        (("--objective", "complete", "--effort", "thorough"), {"objective": "complete", "effort": "thorough"}),
+        (("--method", "joint", "--objective", "complete"), {"method": "joint", "objective": "complete"}),
+        (("--units", "neurons", "--effort", "thorough"), {"units": "neurons", "effort": "thorough"}),
         (("--preset", "progressive"), {"preset": "progressive"}),
         (("--precision", "bf16"), {"precision": "bf16"}),
     ],
@@ -134,6 +136,33 @@ def test_methods_reach_the_search(find_path, digit, tmp_path, words, call):
     images, _ = nph.load_images(digit, model)
     again = nph.find_path(model, images, names=[str(digit)], **call)
     assert nph.NeuronPaths.load(tmp_path / "p.json") == again
+
+
+def test_a_baseline_of_other_images(find_path, digit, tmp_path):
+    """A folder of them, or of the embedded digits 400 of the training half."""
+    model, images, _ = nph.demo.load()
+    others = tmp_path / "others"
+    others.mkdir()
+    pixels, _ = nph.demo.load_pixels()
+    for i in range(3):
+        Image.fromarray((pixels[i + 1] * 15).astype(np.uint8), "L").resize((32, 32)).save(others / f"{i}.png")
+    assert find_path(digit, "--reference", others, "--quiet", "--out", tmp_path / "p.json").code == 0
+    reference, (one, names) = nph.load_images(others, model)[0], nph.load_images(digit, model)
+    assert nph.NeuronPaths.load(tmp_path / "p.json") == nph.find_path(model, one, reference=reference, names=names)
+    assert find_path("--baseline", "mean", "--quiet", "--out", tmp_path / "d.json").code == 0
+    again = nph.find_path(model, images[[12]], reference=nph.demo.load("train")[1][:400])
+    assert torch.equal(nph.NeuronPaths.load(tmp_path / "d.json").units[0], again.units[0])
+    refused(find_path(digit, "--baseline", "mean"), "baseline 'mean' is made of other images")
+    refused(find_path(digit, "--method", "joint", "--reference", others), "baseline is a choice of method 'live'")
+
+
+def test_a_model_whose_heads_cannot_be_reached_says_so_in_one_line(find_path, digit, tmp_path, monkeypatch):
+    from neuronpath.methods import find
+
+    monkeypatch.setattr(find, "heads_lack", lambda *_: "its heads can't be reached")
+    result = find_path(digit)
+    assert result.code == 0
+    assert result.err == "find-path: its heads can't be reached: the path is of neurons alone\n"
 
 
 def test_a_folder_skips_and_counts_what_it_cannot_read(find_path, digit, tmp_path):
@@ -197,7 +226,7 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--target", "seven"), "--target")
     refused(find_path(digit, "--n-steps", 0), "n_steps is 0", "from 1 to 1000")
     refused(find_path(digit, "--quadrature", "simpson"), "simpson", "gausslegendre")
-    refused(find_path(digit, "--top-k", 0), "top_k is 0", "from 1 to 256")
+    refused(find_path(digit, "--top-k", 0), "top_k is 0", "from 1 to 4, the heads of a block")
     refused(find_path(digit, "--top-k", 257), "top_k is 257")
     refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
     refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
@@ -285,7 +314,7 @@ def test_help_names_every_option(find_path):
 def test_saved_file_is_plain_json(find_path, digit, tmp_path):
     find_path(digit, "--quiet", "--out", tmp_path / "p.json")
     document = json.loads((tmp_path / "p.json").read_text())
-    assert document["version"] == 2
+    assert document["version"] == 3
     assert document["paths"][0]["name"] == str(digit)
 
 

@@ -146,7 +146,7 @@ def test_pruned_twice_is_pruned_once(demo):
     twice = nph.prune(half, nph.importance(half, by="magnitude"), keep=0.5)
     assert nph.view(twice).widths == [64] * 8
     assert torch.equal(as_logits(once, images[:20]), as_logits(twice, images[:20]))
-    assert nph.find_path(twice, images[:2]).neurons.max() < 64
+    assert nph.find_path(twice, images[:2], method="joint").neurons.max() < 64
 
 
 def test_which_neurons_stay():
@@ -174,7 +174,7 @@ def test_global_keeps_the_asked_for_share():
 
 def test_of_paths_by_hand(demo):
     model, images, _ = demo
-    paths = nph.find_path(model, images[:12], top_k=3)
+    paths = nph.find_path(model, images[:12], method="joint", top_k=3)
     for target in (None, int(paths.target[0])):
         rows = [i for i in range(12) if target in (None, int(paths.target[i]))]
         carried, often = torch.zeros(8, 256), torch.zeros(8, 256)
@@ -355,6 +355,13 @@ def test_bad_input(demo):
     refused("importance has 255 neurons in block 3, VisionTransformer has 256", lambda: nph.prune(model, short, 0.5))
     broken = [*importance[:3], importance[3] * torch.nan, *importance[4:]]
     refused("importance of block 3 holds NaN", lambda: nph.prune(model, broken, 0.5))
+    nothing = [torch.zeros(256) for _ in range(8)]
+    refused("the importance of every unit is 0; expected numbers that tell one", lambda: nph.prune(model, nothing, 0.5))
+    refused("the importance of every unit is 0", lambda: nph.mask(model, nothing, 0.5).__enter__())
+    for size in (0, -1, 2.5):
+        for by in ("taylor", "activation", "complete"):
+            refused(f"batch_size is {size}; expected a whole number of at least 1",
+                    lambda: nph.importance(model, images[:2], by=by, batch_size=size))  # fmt: skip
     refused("compensate needs calibration images", lambda: nph.prune(model, importance, 0.5, compensate=True))
     refused(
         "compensate needs calibration images", lambda: nph.mask(model, importance, 0.5, compensate=True).__enter__()
@@ -366,10 +373,10 @@ def test_bad_input(demo):
     refused("importance by 'taylor' is measured on images", lambda: nph.importance(model))
     refused("importance by 'path' is none of a model", lambda: nph.importance(model, images, by="path"))
     refused("importance by 'taylor' is none of neuron paths",
-            lambda: nph.importance(nph.find_path(model, images[:1]), by="taylor"))  # fmt: skip
+            lambda: nph.importance(nph.find_path(model, images[:1], method="joint"), by="taylor"))  # fmt: skip
     refused("tokens 'path' is unknown", lambda: nph.importance(model, images, tokens="path"))
     refused("target 10 is out of range", lambda: nph.importance(model, images[:2], target=10))
-    refused("no path explains class 77", lambda: nph.importance(nph.find_path(model, images[:1]), target=77))
+    refused("no path explains class 77", lambda: nph.importance(nph.find_path(model, images[:1], method="joint"), target=77))
     refused("no vision transformer", lambda: nph.prune(nn.Linear(3, 3), importance, 0.5))
 
 
@@ -459,7 +466,7 @@ def test_files_that_cannot_be_used_are_refused(demo, tmp_path):
     refused("holds no pruned model", path.read_bytes())
     with pytest.raises(nph.InputError, match=r"s.safetensors exists already"):
         nph.save_pruned(small, path)
-    with pytest.raises(nph.InputError, match=r"none.safetensors can't be read"):
+    with pytest.raises(nph.InputError, match=r"none.safetensors doesn't exist; expected a file that save_pruned wrote"):
         nph.load_pruned(tmp_path / "none.safetensors")
 
 

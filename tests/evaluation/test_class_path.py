@@ -14,7 +14,7 @@ import neuronpath as nph
 @pytest.fixture(scope="module")
 def digits(demo):
     model, images, labels = demo
-    return model, images[:100], labels[:100], nph.find_path(model, images[:100], labels[:100])
+    return model, images[:100], labels[:100], nph.find_path(model, images[:100], labels[:100], method="joint")
 
 
 def test_frequency_and_consensus_by_counting(digits):

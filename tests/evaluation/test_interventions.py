@@ -160,3 +160,63 @@ def test_bad_input(demo):
         nph.keep(model, [("head", 1, 2)], units="neurons")
     with pytest.raises(nph.InputError, match="value holds tensors of shapes"):
         nph.set_to(model, [1] * 8, [torch.zeros(3)] * 8)
+
+
+@pytest.mark.parametrize("baseline", [None, "zero", "mean", "paired", "resample"])
+def test_removal_to_a_baseline_is_what_the_search_measured(demo, baseline):
+    model, images, others = demo[0], demo[1][:4], demo[1][100:140]
+    reference = {"zero": None, "paired": others[:4]}.get(baseline, others)
+    paths = nph.find_path(model, images, baseline=baseline, reference=reference)
+    pixels = images if baseline == "resample" else None
+    for call, expected in ((nph.remove, paths.left), (nph.enhance, paths.probability + paths.enhancement)):
+        with call(model, paths, baseline=baseline, reference=reference, images=pixels):
+            after = as_logits(model, images).softmax(-1)
+        assert torch.allclose(after.gather(1, paths.target[:, None])[:, 0], expected, atol=1e-6)
+    table = nph.evaluate(model, images, None, {"live": paths}, baseline=baseline, reference=reference)
+    means = table[table["images"] == "all"].set_index("figure")["mean"]
+    assert means["removal"] == pytest.approx(float(paths.removal.mean()), abs=1e-6)
+    assert means["flips"] == pytest.approx(float(paths.decision_flipped.float().mean()))
+
+
+def test_the_mean_of_one_unit_by_hand(demo):
+    """Neuron 3 of block 1 at its mean, position by position; and all neurons but that one at theirs."""
+    model, images, others = demo[0], demo[1][:3], demo[1][100:140]
+    seen = []
+    handle = model.blocks[1].mlp.fc2.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    as_logits(model, others)
+    handle.remove()
+    mean = seen[0].mean(0)
+
+    def hook(keep):
+        def edit(_module, args):
+            x = mean.expand_as(args[0]).clone() if keep else args[0].clone()
+            x[..., 3] = args[0][..., 3] if keep else mean[..., 3]
+            return (x,)
+
+        return edit
+
+    handle = model.blocks[1].mlp.fc2.register_forward_pre_hook(hook(False))
+    expected = as_logits(model, images)
+    handle.remove()
+    with nph.remove(model, [(1, 3)], tokens="all", reference=others):
+        assert torch.allclose(as_logits(model, images), expected, atol=1e-5)
+    whole = [(block, i) for block in range(8) if block != 1 for i in range(256)]
+    handle = model.blocks[1].mlp.fc2.register_forward_pre_hook(hook(True))
+    expected = as_logits(model, images)
+    handle.remove()
+    with nph.keep(model, [*whole, (1, 3)], tokens="all", reference=others):
+        assert torch.allclose(as_logits(model, images), expected, atol=1e-5)
+
+
+def test_baselines_that_cannot_be_had(demo):
+    model, images, _ = demo
+    for options, words in (
+        ({"baseline": "mode"}, "baseline 'mode'"),
+        ({"baseline": "mean"}, "reference is None"),
+        ({"baseline": "mean", "reference": images[:1]}, "holds one image"),
+        ({"baseline": "resample", "reference": images[:9]}, "expected images="),
+        ({"baseline": "zero", "reference": images[:9]}, "expected none with 'zero'"),
+        ({"reference": images[0]}, "reference"),
+    ):
+        with pytest.raises(nph.InputError, match=words):
+            nph.remove(model, [(1, 3)], **options)

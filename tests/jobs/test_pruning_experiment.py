@@ -21,6 +21,7 @@ from neuronpath.cli import main as cli
 from neuronpath.compression.cost import multiply_adds
 from neuronpath.jobs.pruning.data import Data, digits
 from neuronpath.jobs.pruning.experiment import run_experiment
+from neuronpath.jobs.pruning.files import at_work
 from neuronpath.jobs.pruning.plan import Plan
 from neuronpath.jobs.pruning.tables import TIMES, resampled
 
@@ -109,7 +110,7 @@ def test_the_paper_s_protocol(prune_experiment, tmp_path, demo, monkeypatch):
     label = int(runs["label"].iloc[0])
     draw = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     _, pool, pool_labels = nph.demo.load("train")
-    paths = nph.find_path(model, pool[:64][draw], pool_labels[:64][draw], top_k=2)
+    paths = nph.find_path(model, pool[:64][draw], pool_labels[:64][draw], method="joint", top_k=2)
     best = [values.topk(2).indices for values in nph.importance(paths, target=label)]
     own = images[:24][labels[:24] == label]
     with nph.keep(model, torch.stack(best)):
@@ -144,6 +145,12 @@ def test_a_folder_of_images(prune_experiment, tmp_path):
     again = json.loads((tmp_path / "f/settings.json").read_text())
     assert again.pop("images") != settings.pop("images")  # the same ones, in another order
     assert again == settings
+    (tmp_path / "lacking.json").write_text(json.dumps({"zero": 10} | {str(digit): digit for digit in range(1, 10)}))
+    result = prune_experiment(*words, "--classes", tmp_path / "lacking.json", "--out", tmp_path / "h")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert "classes maps 'zero' to class 10, which the model lacks; expected 0 to 9" in result.err
+    assert not (tmp_path / "h").exists()
     few = ("--classes", tmp_path / "classes.json", "--limit", 20, "--quiet", "--out", tmp_path / "g")
     assert prune_experiment(*words, *few).code == 0
     assert json.loads((tmp_path / "g/settings.json").read_text())["test"] == 10
@@ -182,17 +189,83 @@ def test_bad_input(prune_experiment, tmp_path):
     refused("--out", tmp_path / "full", "full isn't empty and holds no experiment")
     assert prune_experiment(*WORDS, "--keeps", "0.5", "--scopes", "block", "--quiet", *out).code == 0
     refused(*WORDS, *out, "holds another experiment (keeps, scopes differ)")
-    for text in ('{"seed', "[]", '{"seed": 7, "accuracy": 1}'):
-        next((tmp_path / "e/runs").iterdir()).write_text(text)
+    file = next((tmp_path / "e/runs").iterdir())
+    whole = json.loads(file.read_text())
+    odd = ({"accuracy": "high"}, {"accuracy": float("nan")}, {"accuracy": 2}, {"wrong": [24]}, {"wrong": None}, {"latency_s": 0},
+           {"seed": 7}, {"parameters": None}, {"widths": 3})  # fmt: skip
+    damaged = [json.dumps(whole | change) for change in odd] + [
+        '{"seed',
+        "[]",
+        "[" * 100_000,
+        '{"seed": 7, "accuracy": 1}',
+    ]
+    for text in damaged:
+        file.write_text(text)
         refused(*WORDS, "--keeps", "0.5", "--scopes", "block", *out,
                 "is damaged; expected what an earlier run wrote (delete it and its run is made again)")  # fmt: skip
     (tmp_path / "e/settings.json").write_text("[]")
     refused(*WORDS, *out, "settings.json is damaged")
     (tmp_path / "e/settings.json").unlink()
     (tmp_path / "e/settings.json").mkdir()
-    refused(*WORDS, *out, "settings.json can't be read: Is a directory")
-    refused(*WORDS, "--out", tmp_path / "full/thesis.txt/e", "can't be made: Not a directory")
+    refused(*WORDS, *out, "settings.json is a folder; expected what an earlier run wrote (choose another folder)")
+    refused(
+        *WORDS,
+        "--out",
+        tmp_path / "full/thesis.txt/e",
+        "can't be used: Not a directory; expected a folder, new or of an experiment",
+    )
     assert (tmp_path / "full/thesis.txt").read_text() == "precious"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import neuronpath.jobs.pruning.files as files
+files.write_whole = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+with files.at_work(Path(sys.argv[1]), {"seeds": 1}):
+    pass
+"""
+WORKING = """
+import sys
+from pathlib import Path
+from neuronpath.jobs.pruning.files import at_work
+with at_work(Path(sys.argv[1]), {"seeds": 1}):
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_killed_before_its_settings_were_written_it_goes_on(tmp_path):
+    """Nothing is left of the run but a folder without settings, or a half-written file."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "e")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "e").iterdir()] == ["runs"]
+    (tmp_path / "e/.neuronpath-half.json").write_text("{")
+    (tmp_path / "e/runs/.neuronpath-half.json").write_text("{")
+    with pytest.raises(nph.InputError, match="isn't empty and holds no experiment"):
+        at_work(tmp_path / "e", {"seeds": 1}).__enter__()
+    (tmp_path / "e/runs/.neuronpath-half.json").unlink()
+    for _ in range(2):
+        with at_work(tmp_path / "e", {"seeds": 1}) as runs:
+            assert list(runs.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["runs", "settings.json"]
+
+
+def test_a_second_process_in_the_folder_is_refused_until_the_first_ends(tmp_path):
+    first = subprocess.Popen(
+        [sys.executable, "-c", WORKING, str(tmp_path / "e")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert first.stdout.readline() == b"at work\n"
+    with pytest.raises(
+        nph.InputError, match=r"another process is at work in .*; wait for its end, or choose another folder"
+    ):
+        at_work(tmp_path / "e", {"seeds": 1}).__enter__()
+    first.kill()
+    first.wait()
+    first.stdin.close()
+    first.stdout.close()
+    with at_work(tmp_path / "e", {"seeds": 1}) as runs:
+        assert runs.is_dir()
 
 
 def test_other_images_are_another_experiment(demo, tmp_path):

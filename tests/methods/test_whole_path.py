@@ -15,9 +15,10 @@ from neuronpath.methods.registry import Search
 from neuronpath.runs.clean import CleanRun
 
 METHODS = {
-    "joint": {},
-    "thorough": {"effort": "thorough"},
-    "complete": {"objective": "complete"},
+    "live": {},
+    "joint": {"method": "joint"},
+    "thorough": {"method": "joint", "effort": "thorough"},
+    "complete": {"method": "joint", "objective": "complete"},
     "causal": {"method": "causal"},
     "progressive": {"preset": "progressive"},
     "paper": {"preset": "paper", "n_steps": 4},
@@ -49,7 +50,7 @@ def test_the_best_of_all_paths_is_found(pool, objective):
     for seed in range(6):
         model, images = tiny(seed, global_pool=pool)
         every = torch.tensor([*itertools.product(range(8), repeat=3)])
-        paths = nph.find_path(model, images, objective=objective, effort="thorough")
+        paths = nph.find_path(model, images, method="joint", objective=objective, effort="thorough")
         own_values = values_of(model, images, paths.neurons, paths.target, objective)
         for image, target, own in zip(images, paths.target, own_values, strict=True):
             batch = image.expand(len(every), -1, -1, -1)
@@ -77,8 +78,8 @@ def test_whole_path_choice_is_the_best_of_all_products():
 def test_thorough_is_never_below_progressive_and_standard_seldom(demo):
     model, images, _ = demo
     progressive = nph.find_path(model, images, preset="progressive")
-    thorough = nph.find_path(model, images, effort="thorough")
-    standard = nph.find_path(model, images)
+    thorough = nph.find_path(model, images, method="joint", effort="thorough")
+    standard = nph.find_path(model, images, method="joint")
     close = thorough.score < 1.01 * progressive.score  # the others can't be below, their integrals' error is 0.1 %
     assert close.sum() > 10
     call = {"target": progressive.target[close], "quadrature": "gausslegendre", "n_steps": 33}
@@ -133,19 +134,19 @@ def test_blocks_run_as_the_formulas_say(demo, n):
     model, images, _ = demo
     b, blocks = 5, len(model.blocks)
     images = images[:b]
-    figures = b * n + 2 * b  # the final figures: n nodes, F(0), removal
+    figures = b * n + 4 * b  # the final figures: n nodes, F(0), removal, enhancement, a random path's removal
     check = 1  # the first image, run block by block to check the view
     clean = b
 
-    rows, paths = rows_run(model, images, quadrature="gausslegendre", n_steps=n)
+    rows, paths = rows_run(model, images, method="joint", quadrature="gausslegendre", n_steps=n)
     sweeps = int(paths.sweeps.sum())
     # the figures' gradients are those of the last sweep, already there
-    expected = clean + check + b + sweeps * n + 2 * b
+    expected = clean + check + b + sweeps * n + 4 * b
     assert [rows[i] for i in range(1, blocks)] == [expected] * (blocks - 1)
     assert rows[0] == 2 * clean
 
-    rows, paths = rows_run(model, images, quadrature="gaussradau", n_steps=n + 1)
-    assert rows[blocks - 1] == clean + check + b + int(paths.sweeps.sum()) * n + 2 * b
+    rows, paths = rows_run(model, images, method="joint", quadrature="gaussradau", n_steps=n + 1)
+    assert rows[blocks - 1] == clean + check + b + int(paths.sweeps.sum()) * n + 4 * b
 
     rows, _ = rows_run(model, images, method="causal", quadrature="gausslegendre", n_steps=n)
     assert [rows[i] for i in range(1, blocks)] == [clean + check + figures] * (blocks - 1)
@@ -167,13 +168,13 @@ def test_neither_batch_nor_piece_changes_the_answer(pool, call):
     others.append(nph.concat([nph.find_path(model, image[None], **call) for image in images]))
     for other in others:
         assert torch.equal(other.neurons, whole.neurons)
-        assert torch.allclose(other.score, whole.score, rtol=1e-5)
+        assert torch.allclose(other.score, whole.score, rtol=1e-5, equal_nan=True)
         assert torch.allclose(other.removal, whole.removal, rtol=1e-4, atol=1e-6)
 
 
 def test_running_out_of_memory_halves_the_piece(monkeypatch, demo):
     model, images, _ = demo
-    expected = nph.find_path(model, images[:9])
+    expected = nph.find_path(model, images[:9], method="joint")
     real, seen = CleanRun.replaced, []
 
     def small_device(self, rows, hidden):
@@ -183,30 +184,30 @@ def test_running_out_of_memory_halves_the_piece(monkeypatch, demo):
         return real(self, rows, hidden)
 
     monkeypatch.setattr(CleanRun, "replaced", small_device)
-    found = nph.find_path(model, images[:9])
+    found = nph.find_path(model, images[:9], method="joint")
     assert torch.equal(found.neurons, expected.neurons)
     assert max(seen) == 9
     monkeypatch.setattr(
         CleanRun, "replaced", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no memory at all"))
     )
     with pytest.raises(torch.OutOfMemoryError):
-        nph.find_path(model, images[:1])
+        nph.find_path(model, images[:1], method="joint")
 
 
 def test_compiled_and_wrapped_models_are_run(demo):
     model, images, _ = demo
-    expected = nph.find_path(model, images[:3])
+    expected = nph.find_path(model, images[:3], method="joint")
     for wrapped in (torch.compile(model), torch.nn.DataParallel(model), torch.compile(torch.nn.DataParallel(model))):
-        assert nph.find_path(wrapped, images[:3]) == expected
+        assert nph.find_path(wrapped, images[:3], method="joint") == expected
     in_place = copy.deepcopy(model)
     in_place.compile()
     for block in in_place.blocks:
         block.compile()
-    assert nph.find_path(in_place, images[:3]) == expected
+    assert nph.find_path(in_place, images[:3], method="joint") == expected
     blocks = copy.deepcopy(model)
     for index, block in enumerate(blocks.blocks):
         blocks.blocks[index] = torch.compile(block)
-    assert nph.find_path(blocks, images[:3]) == expected
+    assert nph.find_path(blocks, images[:3], method="joint") == expected
 
 
 @pytest.mark.parametrize("method", ["joint", "causal"])
@@ -233,9 +234,10 @@ def test_choices_that_do_not_go_together(demo):
         ({"method": "causal", "preset": "paper"}, "preset 'paper' has method 'joint'"),
         ({"preset": "paper", "objective": "complete"}, "preset 'paper' has objective 'joint'"),
         ({"effort": "heroic"}, "effort 'heroic' is unknown; expected one of 'standard', 'thorough'"),
-        ({"objective": "x"}, "objective 'x'"),
+        ({"method": "joint", "objective": "x"}, "objective 'x'"),
         ({"method": "causal", "objective": "complete"}, "objective is a choice of method 'joint'"),
-        ({"units": "both", "objective": "joint"}, "differ in scale; expected 'complete'"),
+        ({"objective": "complete"}, "objective is a choice of method 'joint'; expected none with 'live'"),
+        ({"method": "joint", "units": "both", "objective": "joint"}, "differ in scale; expected 'complete'"),
         (
             {"units": "heads", "preset": "paper"},
             "'paper' finds paths of neurons; expected units='neurons', not 'heads'",

@@ -176,7 +176,7 @@ def test_names_stay_text(file, page):
 
 def test_names_stay_text_inside_the_json_too(demo, tmp_path):
     way = "</script><script>alert(2)</script>"
-    paths = nph.find_path(demo[0], demo[1][:1], names=[EVIL.replace("/", "")])
+    paths = nph.find_path(demo[0], demo[1][:1], method="joint", names=[EVIL.replace("/", "")])
     text = nph.report(demo[0], demo[1][:1], {way: paths, "b": paths}, tmp_path / "r.html").read_text()
     page = Page(text)
     assert len(page.all("script")) == 2
@@ -213,7 +213,7 @@ def test_twenty_photographs_in_three_megabytes(tmp_path):
 
 def test_several_neurons_a_block_and_no_classes(demo, tmp_path):
     model, images, _ = demo
-    two = nph.find_path(model, images[:2], top_k=2)
+    two = nph.find_path(model, images[:2], method="joint", top_k=2)
     page = Page(nph.report(model, images[:2], two, tmp_path / "two.html").read_text())
     assert len(page.all("g", "point")) == 2 * 8 * 2
     assert not page.all("fieldset")
@@ -223,7 +223,7 @@ def test_several_neurons_a_block_and_no_classes(demo, tmp_path):
         .eval()
     )
     pixels = torch.randn(2, 3, 16, 16)
-    paths = nph.find_path(body, pixels, output=lambda features, target: features[:, 0])
+    paths = nph.find_path(body, pixels, method="joint", output=lambda features, target: features[:, 0])
     page = Page(nph.report(body, pixels, paths, tmp_path / "body.html").read_text())
     assert not page.all("table", "effects")
     assert "Target" not in page.all("p", "facts")[0][1]

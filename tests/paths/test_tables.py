@@ -32,20 +32,22 @@ class Cells(HTMLParser):
 
 @pytest.fixture(scope="module")
 def paths(demo):
-    return nph.find_path(demo[0], demo[1][:25], top_k=2, names=[EVIL, *map(str, range(24))])
+    return nph.find_path(demo[0], demo[1][:25], method="joint", top_k=2, names=[EVIL, *map(str, range(24))])
 
 
 def test_a_notebook_shows_a_row_an_image(paths):
     parsed = Cells(paths[:3]._repr_html_())
     head, *rows = parsed.rows
-    assert head == ["image", "predicted", "target", "path", "score", "attribution", "relative delta"]
+    assert head == "image,predicted,path,score,attribution,without it,without random,flips,relative delta".split(",")
     assert len(rows) == 3
     for row, path in zip(rows, paths, strict=False):
         assert row[0] == path.names[0]
         assert row[1] == f"{int(path.predicted)} {float(path.predicted_probability):.3f}"
-        assert row[3] == " ".join("+".join(map(str, block)) for block in path.neurons[0].tolist())
-        assert float(row[4]) == pytest.approx(float(path.score), rel=1e-3)
-        assert float(row[5]) == pytest.approx(float(path.attribution.sum()), rel=1e-3)
+        pairs = [zip(*block, strict=True) for block in zip(path.neurons[0].tolist(), path.attribution[0].tolist(), strict=True)]
+        assert row[2] == " ".join("+".join(f"({n})" if worth < 0 else str(n) for n, worth in block) for block in pairs)
+        assert float(row[3]) == pytest.approx(float(path.score), rel=1e-3)
+        assert float(row[4]) == pytest.approx(float(path.attribution.sum()), rel=1e-3)
+        assert row[5] == f"{float(path.left):.3f}"
     assert set(parsed.tags) == {"p", "table", "thead", "tbody", "tr", "th", "td"}
 
 
@@ -57,7 +59,7 @@ def test_a_long_table_is_cut(paths):
 
 
 def test_a_model_without_classes(demo):
-    paths = nph.find_path(demo[0], demo[1][:1], output=lambda logits, target: logits[:, 0])
+    paths = nph.find_path(demo[0], demo[1][:1], method="joint", output=lambda logits, target: logits[:, 0])
     unknown = paths.__class__(**{**vars(paths), "target": paths.target * 0 - 1, "predicted": paths.predicted * 0 - 1})
-    assert Cells(unknown._repr_html_()).rows[1][1:3] == ["", ""]
+    assert Cells(unknown._repr_html_()).rows[1][1] == ""
     assert "-1" not in unknown.to_text().split("\n")[1].split("  ")[1]

@@ -22,13 +22,13 @@ from neuronpath.plots.parts import BLUE, SERIES, VERMILLION
 
 @pytest.fixture(scope="module")
 def paths(demo):
-    return nph.find_path(demo[0], demo[1][:3])
+    return nph.find_path(demo[0], demo[1][:3], method="joint")
 
 
 @pytest.fixture(scope="module")
 def threes(demo):
     images = demo[1][demo[2] == 3]
-    return images, nph.find_path(demo[0], images)
+    return images, nph.find_path(demo[0], images, method="joint")
 
 
 DEVIATION = pd.DataFrame(
@@ -174,7 +174,7 @@ def test_places_on_images_that_are_no_squares():
         img_size=(32, 64), patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=3
     )
     images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
-    paths = nph.find_path(model.eval(), images, top_k=2)
+    paths = nph.find_path(model.eval(), images, method="joint", top_k=2)
     assert nph.activation_maps(model, images, paths).shape == (2, 2, 2, 4, 8)
     figure = plots.plot_places(model, images, paths)
     assert sum(len(ax.images) == 2 for ax in figure.axes) == 4
@@ -293,7 +293,7 @@ def test_along_a_path_of_an_output_of_ones_own(demo):
     def margin(logits, target):
         return logits[:, 3] - logits[:, 5]
 
-    paths = nph.find_path(model, images[:2], output=margin)
+    paths = nph.find_path(model, images[:2], method="joint", output=margin)
     with pytest.raises(nph.InputError, match="a function of your own; expected it again"):
         plots.plot_alpha(model, images[:2], paths)
     line = plots.plot_alpha(model, images[:2], paths, output=margin, n_points=5).axes[0].lines[0]
@@ -319,7 +319,7 @@ def test_names_are_shown_letter_by_letter(demo):
 def test_a_model_without_classes_has_none_in_its_titles(demo):
     body = demo[0].__class__(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0).eval()
     images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    paths = nph.find_path(body, images, output=lambda features, target: features[:, 0])
+    paths = nph.find_path(body, images, method="joint", output=lambda features, target: features[:, 0])
     assert plots.plot_path(paths).axes[0].get_title().startswith("joint attribution score")
     assert plots.plot_places(body, images, paths).axes[0].get_xlabel() == ""
 

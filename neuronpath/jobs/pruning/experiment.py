@@ -4,7 +4,6 @@ Calibration images, of which importances are made and from which models recover,
 images from their pool, the random importance and the order of recovery; the test images are the same for all.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,14 +23,13 @@ from ...compression.files import digest_of
 from ...compression.importance import importance
 from ...compression.prune import prune
 from ...compression.recover import recover
-from ...evaluation.evaluate import logits_of
 from ...evaluation.interventions import remove
-from ...files import write_whole
 from ...methods import find_path
 from ...methods.registry import check_top_k
+from ...models.outputs import logits_of
 from ...models.view import view
 from .data import Data
-from .files import begin, run_of
+from .files import at_work, run_of, write_run
 from .plan import Plan
 
 BATCH = 64  # images predicted at a time
@@ -42,23 +40,21 @@ def run_experiment(
 ) -> pd.DataFrame:
     """Run what of the plan isn't yet in the folder ``out``; gives one row a run, of this and of earlier times.
 
-    Raises InputError for a folder that holds another experiment, or something else.
+    Raises InputError for a folder that holds another experiment, or something else, and for one where another process is at work.
     """
     folder = Path(out)
     labels = sorted(set(data.test_labels.tolist()) & set(data.pool_labels.tolist()))
     work = _Bench(model, data, plan)
     work.check(labels)
     made_of = {"weights": digest_of(model.state_dict()), "images": digest_of(vars(data)), "test": len(data.test)}
-    runs = begin(folder, {**_plain(asdict(plan)), **made_of})
     cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
     rows = []
-    for cell in tqdm(cells, unit="run", disable=not progress):
-        file = runs / ("_".join(f"{name}={value}" for name, value in cell.items()) + ".json")
-        if not file.exists():
-            measured = work.pruned(**cell) if plan.protocol == "prune" else work.masked(**cell)
-            text = json.dumps({**cell, **measured})
-            write_whole(file, lambda part, text=text: part.write_text(text + "\n"))  # type: ignore[misc]
-        rows.append(run_of(file, cell))
+    with at_work(folder, {**_plain(asdict(plan)), **made_of}) as runs:
+        for cell in tqdm(cells, unit="run", disable=not progress):
+            file = runs / ("_".join(f"{name}={value}" for name, value in cell.items()) + ".json")
+            if not file.exists():
+                write_run(file, cell, work.pruned(**cell) if plan.protocol == "prune" else work.masked(**cell))
+            rows.append(run_of(file, cell, len(data.test)))
     return pd.DataFrame(rows)
 
 
@@ -136,7 +132,7 @@ class _Bench:
         images, labels = self.calibration(seed)
         vit = view(self.model)
         draw = torch.Generator().manual_seed(seed * 1000 + label)
-        paths = self.once((seed, k), lambda: find_path(self.model, images, labels, top_k=k))
+        paths = self.once((seed, k), lambda: find_path(self.model, images, labels, method="joint", top_k=k))
         if kept == "path":
             best = [values.topk(k).indices for values in importance(paths, target=label)]
         else:

@@ -7,6 +7,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
+from ..adapters import is_linear
 from ..sites import Site
 from ..view import down_projection, flat, register_vit
 from ..vit import Halves, ViT
@@ -68,17 +69,17 @@ def _timm(model: Any) -> ViT:
         num_prefix_tokens=model.num_prefix_tokens,
         num_cls_tokens=_num_cls_tokens(model),
         pools_registers=pools == "all",
-        has_head=model.num_classes > 0,
+        has_head=_has_head(model),
+        no_heads="its attn.proj is neither a linear layer nor one with LoRA or DoRA of peft",
     )
 
 
 def _sites(index: int, block: Any, model: Any) -> list[Site]:
     """Of heads the input of ``attn.proj``, which is behind an inner norm and a gate where attention has them."""
-    head_dim = block.attn.proj.in_features // block.attn.num_heads
-    return [
-        Site(index, "head", block.attn.proj, head_dim),
-        Site(index, "neuron", down_projection(block.mlp, model)),
-    ]
+    sites, proj = [Site(index, "neuron", down_projection(block.mlp, model))], block.attn.proj
+    if is_linear(proj):
+        sites.append(Site(index, "head", proj, proj.in_features // block.attn.num_heads))
+    return sites
 
 
 def _pools(model: Any) -> str:
@@ -100,3 +101,9 @@ def _num_cls_tokens(model: Any) -> int:
         return 2
     embeds = model.embeds if isinstance(model, naflexvit.NaFlexVit) else model
     return int(embeds.cls_token is not None)
+
+
+def _has_head(model: Any) -> bool:
+    """Whether there is a classifier now, whatever number of classes the model was made with."""
+    head = model.get_classifier()
+    return not isinstance(head[0] if isinstance(head, tuple) else head, nn.Identity)

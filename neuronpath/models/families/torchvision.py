@@ -37,11 +37,13 @@ def _calls_its_projection(attention: nn.MultiheadAttention) -> AbstractContextMa
 
 
 def _sites(index: int, block: Any, model: nn.Module) -> list[Site]:
+    """Heads only of plain attention: ``nn.MultiheadAttention`` passes adapters of its parts by, and one around it all hides them."""
     attention = block.self_attention
-    return [
-        Site(index, "head", attention.out_proj, attention.head_dim, partial(_calls_its_projection, attention)),
-        Site(index, "neuron", down_projection(block.mlp, model)),
-    ]
+    sites = [Site(index, "neuron", down_projection(block.mlp, model))]
+    if isinstance(attention, nn.MultiheadAttention) and isinstance(attention.out_proj, nn.Linear):
+        called = partial(_calls_its_projection, attention)
+        sites.append(Site(index, "head", attention.out_proj, attention.head_dim, called))
+    return sites
 
 
 @register_vit(VisionTransformer)
@@ -54,4 +56,5 @@ def _torchvision(model: VisionTransformer) -> ViT:
         sites=[site for i, block in enumerate(blocks) for site in _sites(i, block, model)],
         readout=lambda x: model.heads(model.encoder.ln(x)[:, 0]),
         pools="cls",
+        no_heads="its attention is no plain torch.nn.MultiheadAttention",
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...checks import InputTypeError
+from ..adapters import is_linear
 from ..hooks import input_replaced, output_from
 from ..sites import Site
 from ..view import down_projection, flat, register_vit
@@ -77,7 +78,7 @@ def _sites(index: int, layer: Any, model: Any) -> list[Site]:
     sites = [Site(index, "neuron", down_projection(layer.mlp, model))]
     for attention in layer.modules():
         project, head_dim = getattr(attention, "o_proj", None), getattr(attention, "head_dim", None)
-        if isinstance(project, nn.Linear) and head_dim and project.in_features % head_dim == 0:
+        if is_linear(project) and head_dim and project.in_features % head_dim == 0:
             sites.append(Site(index, "head", project, head_dim))
     return sites
 
