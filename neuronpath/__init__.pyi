@@ -14,12 +14,12 @@ from .data.files import load_images as load_images
 from .evaluation.class_path import ClassPath as ClassPath
 from .evaluation.class_path import class_path as class_path
 from .evaluation.evaluate import evaluate as evaluate
-from .evaluation.faithfulness import Faithfulness as Faithfulness
 from .evaluation.faithfulness import faithfulness as faithfulness
 from .evaluation.interventions import enhance as enhance
 from .evaluation.interventions import keep as keep
 from .evaluation.interventions import remove as remove
 from .evaluation.interventions import set_to as set_to
+from .evaluation.path_graph import path_graph as path_graph
 from .features.activations import activation_maps as activation_maps
 from .features.activations import mean_activations as mean_activations
 from .features.activations import most_active as most_active
@@ -28,6 +28,7 @@ from .methods import find_path as find_path
 from .methods import find_paths as find_paths
 from .methods import list_methods as list_methods
 from .methods import list_presets as list_presets
+from .methods import rank_units as rank_units
 from .methods import register_method as register_method
 from .models.load import load_model as load_model
 from .models.sites import Site as Site
@@ -38,6 +39,8 @@ from .models.vit import ViT as ViT
 from .page.report import report as report
 from .paths.circuit import Circuit as Circuit
 from .paths.concat import concat as concat
+from .paths.faithfulness import Faithfulness as Faithfulness
+from .paths.graph import PathGraph as PathGraph
 from .paths.neuron_paths import NeuronPaths as NeuronPaths
 from .paths.settings import Settings as Settings
 from .paths.statistics import cluster as cluster

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from .alpha import plot_alpha
 from .classes import plot_distribution, plot_similarity
+from .graph import plot_graph
 from .path import plot_methods, plot_path, plot_paths
 from .places import plot_gallery, plot_places
 from .tables import plot_deviation, plot_pruning
@@ -18,6 +19,7 @@ __all__ = [
     "plot_deviation",
     "plot_distribution",
     "plot_gallery",
+    "plot_graph",
     "plot_methods",
     "plot_path",
     "plot_paths",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 
+@checked
 def check_picture(path: str | os.PathLike) -> None:
     """Refuse a name whose ending says no kind of picture that matplotlib writes."""
     kinds = Figure().canvas.get_supported_filetypes()

@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from ..checks import checked
 from ..models.outputs import Output
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.alpha import along_path
@@ -12,11 +13,12 @@ from ..runs.quadrature import QUADRATURES, nodes_and_weights
 from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, tidy
 
 
+@checked
 def plot_alpha(
-    model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0, *, gradient: bool = False, n_points: int = 51,
-    output: Output | None = None, ax: Axes | None = None,
+    model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0, *, gradient: bool = False,
+    reference: Tensor | None = None, n_points: int = 51, output: Output | None = None, ax: Axes | None = None,
 ) -> Figure:  # fmt: skip
-    """The output F(alpha) as an image's path goes from 0 to its clean values; with ``gradient`` its slope, the area shaded.
+    """The output F(alpha) as an image's path goes from its ablated to its clean values; with ``gradient`` its slope, the area shaded.
 
     The area below the slope is F(1) - F(0), what the attributions sum to. The quadrature's nodes stand on the curve.
 
@@ -26,6 +28,7 @@ def plot_alpha(
         paths: one path an image.
         index: the image.
         gradient: draw the slope of F in place of F.
+        reference: the images that the paths' baseline was made of, where it was.
         n_points: values of alpha, both ends among them; each costs a forward and a backward.
         output: F; None is that of the paths, where it isn't a function.
         ax: axes to draw in.
@@ -33,7 +36,9 @@ def plot_alpha(
     check_paths(paths, images, index)
     row = index % len(paths)
     path = paths[row]
-    along = along_path(model, images[row : row + 1], path, n_points=n_points, output=output)
+    if reference is not None and path.settings.baseline == "paired":
+        reference = reference[row : row + 1]
+    along = along_path(model, images[row : row + 1], path, reference=reference, n_points=n_points, output=output)
     alpha, curve = along.alpha.numpy(), (along.slope if gradient else along.value)[0].numpy()
     figure, ax = axes_for(ax, (5.6, 3.6))
     ax.plot(alpha, curve, color=BLUE, linewidth=1.8, label=r"$dF / d\alpha$" if gradient else r"$F(\alpha)$")

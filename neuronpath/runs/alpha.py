@@ -1,4 +1,4 @@
-"""The integrand: F and its slope along alpha, as the units of a path go from 0 to their clean values."""
+"""The integrand: F and its slope along alpha, as the units of a path go from their ablated to their clean values."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,15 @@ from ..models.outputs import OUTPUTS, Output, widest
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, check_as_many, view_for
 from ..units import on_path
-from .clean import check_images, clean_runs
+from .baselines import ablation
+from .clean import CleanRun, check_images, clean_runs, gradients_of
+from .gates import Ablated, gated, gates_of
 from .influence import path_hidden
 
 
 @dataclass(frozen=True, eq=False)
 class Along:
-    """F of frozen runs whose path is held at alpha times its clean values, for n values of alpha and B images.
+    """F of runs whose path is held at alpha times its clean values, or has its gates at alpha, for n values of alpha and B images.
 
     alpha (n,), from 0 to 1; value (B, n): F; slope (B, n): dF / dalpha, whose integral is F(1) - F(0). float32 on the CPU.
     """
@@ -28,14 +30,21 @@ class Along:
 
 
 def along_path(
-    model: nn.Module | ViT, images: Tensor, paths: NeuronPaths, *, n_points: int = 51, output: Output | None = None
+    model: nn.Module | ViT,
+    images: Tensor,
+    paths: NeuronPaths,
+    *,
+    reference: Tensor | None = None,
+    n_points: int = 51,
+    output: Output | None = None,
 ) -> Along:
-    """F and its slope along the paths' quadrature, at ``n_points`` even steps of alpha.
+    """F and its slope along the paths' quadrature, at ``n_points`` even steps of alpha: frozen runs or live ones, as the paths are.
 
     Args:
         model: the vision transformer that the paths were made for.
         images: (B, C, H, W), those of the paths.
         paths: one path an image.
+        reference: the images that the paths' baseline was made of, where it was.
         n_points: values of alpha, both ends among them; each costs a forward and a backward.
         output: F; None is that of the paths, where it isn't a function.
 
@@ -45,8 +54,7 @@ def along_path(
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
     """
     check_images(images)
-    if paths.settings.influence == "live":
-        raise InputError("these paths are of live influence; expected paths whose attributions are of the frozen run")
+    live = paths.settings.influence == "live"
     vit = view_for(paths, model)
     check_as_many(paths, images)
     check_count("n_points", n_points, 2)
@@ -56,15 +64,31 @@ def along_path(
     target = None if (paths.target < 0).any() else paths.target
     alphas = torch.linspace(0, 1, n_points)
     values, slopes = torch.empty(len(images), n_points), torch.empty(len(images), n_points)
+    ablate = ablation(vit, paths.settings.baseline, reference, len(images), paths.settings.seed)
     start = 0
     with at_rest(vit.model):
         for run in clean_runs(vit, images, target, output):
             rows = slice(start, start := start + len(run.rows))
             path = paths.units[rows].to(run.rows.device)
-            clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
+            ablated = ablate(run, rows.start)
             for at, alpha in enumerate(alphas.tolist()):
-                held = path_hidden(run, path, run.rows, alpha)
-                values[rows, at] = run.replaced(run.rows, held).float().cpu()
-                gradients = on_path(run.frozen_gradients(run.rows, held), path)
-                slopes[rows, at] = (clean * gradients).sum((1, 2, 3)).float().cpu()
+                value, slope = _live(run, path, alpha, ablated) if live else _frozen(run, path, alpha)
+                values[rows, at], slopes[rows, at] = value.float().cpu(), slope.float().cpu()
     return Along(alphas, values, slopes)
+
+
+def _frozen(run: CleanRun, path: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """F and its slope (B,) when the path's units are held at alpha times their values, and all others at theirs."""
+    held = path_hidden(run, path, run.rows, alpha)
+    gradients = on_path(run.frozen_gradients(run.rows, held), path)
+    clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
+    return run.replaced(run.rows, held), (clean * gradients).sum((1, 2, 3))
+
+
+def _live(run: CleanRun, path: Tensor, alpha: float, ablated: Ablated) -> tuple[Tensor, Tensor]:
+    """F and its slope (B,) when the path's gates are at alpha and all else follows."""
+    gates = [gate.requires_grad_() for gate in gates_of(run, path, run.rows, alpha)]
+    with torch.enable_grad():
+        value = gated(run, run.rows, gates, ablated)
+        slopes = gradients_of(value, gates)
+    return value.detach(), torch.stack([s.gather(1, path[:, site]).sum(1) for site, s in enumerate(slopes)]).sum(0)

@@ -287,6 +287,21 @@ def test_the_slope_is_the_curves_own_and_integrates_to_the_change(demo, paths):
     assert len(curve[1].get_xdata()) == paths.n_steps[1]
 
 
+@pytest.mark.parametrize("baseline", ["zero", "mean", "paired"])
+def test_along_a_live_path(demo, baseline):
+    model, images, _ = demo
+    reference = {"zero": None, "mean": images[100:120], "paired": images[100:103]}[baseline]
+    paths = nph.find_path(model, images[3:6], baseline=baseline, reference=reference)
+    value = plots.plot_alpha(model, images[3:6], paths, 1, reference=reference, n_points=5).axes[0].lines[0].get_ydata()
+    with nph.remove(model, paths, baseline=baseline, reference=reference), torch.no_grad():
+        left = model(images[3:6]).softmax(1)[1, paths.target[1]]
+    assert value[0] == pytest.approx(float(left), abs=1e-5)
+    assert value[-1] == pytest.approx(float(paths.probability[1]), abs=1e-5)
+    figure = plots.plot_alpha(model, images[3:6], paths, 1, reference=reference, gradient=True, n_points=401)
+    alpha, slope = figure.axes[0].lines[0].get_data()
+    assert np.trapezoid(slope, alpha) == pytest.approx(float(paths.removal[1]), rel=2e-3)
+
+
 def test_along_a_path_of_an_output_of_ones_own(demo):
     model, images, _ = demo
 
