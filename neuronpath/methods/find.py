@@ -84,8 +84,8 @@ def find_path(
         reference: the images (R, C, H, W) for that.
         output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
             (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
-        quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...) or "gaussradau"; None
-            is the method's own.
+        quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...), "gaussradau" or
+            "clenshawcurtis"; None is the method's own.
         n_steps: its nodes; None locates with few and gives the final figures as many as they need for |delta| <= 1e-3
             of |F(1) - F(0)|.
         precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.

@@ -6,8 +6,8 @@ what ablating it takes, and tell of every other unit what it would add. So
 
     start:   gates averaged while all units go; the largest of every site make a path
     repeat:  gates averaged while the path's own units go                       one forward, one backward a node
-             the largest of every site, in place of the path's where that promises more: at all such sites, or at the half that
-             promises most; kept for the images where ablating the new path really takes more
+             the largest of every site, in place of the path's where that promises more: at all such sites, or, where that takes
+             no more, at the half that promises most; kept for the images where ablating the new path really takes more
     until no change promises anything, or takes more, or the effort is spent.
 """
 
@@ -23,7 +23,12 @@ SWEEPS = {"standard": 3, "thorough": 12}
 
 
 @register_method(
-    "live", units=("both", "neurons", "heads"), token="all", efforts=("standard", "thorough"), ablates=True
+    "live",
+    "clenshawcurtis",
+    units=("both", "neurons", "heads"),
+    token="all",
+    efforts=("standard", "thorough"),
+    ablates=True,
 )
 def locate_live(run: CleanRun, search: Search) -> Found:
     """The path that takes most, and how it was found."""
@@ -40,12 +45,13 @@ def locate_live(run: CleanRun, search: Search) -> Found:
         sweeps[active] += 1
         proposed, few, promising = proposals(gates, path[active], allowed[active], search.top_k)
         better = torch.zeros_like(promising)
-        for new in (proposed, few):
-            whole = path.index_copy(0, active, new)
-            found = gated_output(run, whole, 0.0, search.ablated, active)
-            holds = found < value[active]
-            path[active[holds]], value[active[holds]] = new[holds], found[holds]
-            better |= holds
+        for new in (proposed, few):  # the second for the images that the first doesn't serve
+            trying = (promising & ~better).nonzero()[:, 0]
+            rows = active[trying]
+            found = gated_output(run, path.index_copy(0, rows, new[trying]), 0.0, search.ablated, rows)
+            holds = found < value[rows]
+            path[rows[holds]], value[rows[holds]] = new[trying[holds]], found[holds]
+            better[trying] = holds
         half = (allowed[active] // 2).clamp(min=1)
         converged[active] = ~promising | (~better & (allowed[active] == 1))
         allowed[active] = torch.where(better, allowed[active], half)

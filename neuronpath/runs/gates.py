@@ -91,6 +91,21 @@ def mean_gates(
     return means
 
 
+def path_gates(run: CleanRun, path: Tensor, alpha: float, ablated: Ablated, images: Tensor) -> Tensor:
+    """F's derivatives to the gates of ``path`` (B, S, K) when they are at alpha: (b, S, K), of ``images`` (b,)."""
+    found = torch.zeros(len(images), *path.shape[1:], dtype=widest(run.middle), device=images.device)
+
+    def work(piece: slice) -> None:
+        rows = images[piece]
+        gates = [gate.requires_grad_() for gate in gates_of(run, path, rows, alpha)]
+        with torch.enable_grad():
+            slopes = gradients_of(gated(run, rows, gates, ablated), gates)
+        found[piece] = torch.stack([s.gather(1, path[rows, site]) for site, s in enumerate(slopes)], 1).to(found)
+
+    run.pieces.each(len(images), work)
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class AblatedRun:
     """What live runs give in which a path's gates are at one value, for B images."""

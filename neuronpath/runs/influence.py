@@ -27,7 +27,11 @@ from .quadrature import nodes_and_weights
 TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, where the number of steps is left to us
 FLOOR = 1e-6
 # tried in turn until delta is within tolerance
-ADAPTIVE_STEPS = {"gausslegendre": (2, 4, 8, 16, 32, 64, 128), "gaussradau": (2, 3, 5, 9, 17, 33, 65, 129)}
+ADAPTIVE_STEPS = {
+    "clenshawcurtis": (9, 17, 33, 65, 129),
+    "gausslegendre": (2, 4, 8, 16, 32, 64, 128),
+    "gaussradau": (2, 3, 5, 9, 17, 33, 65, 129),
+}
 FIXED_STEPS = 50  # of the other rules, as in captum
 
 

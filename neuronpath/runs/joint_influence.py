@@ -31,7 +31,7 @@ def joint_influence(
     baseline: str | None = None,
     reference: Tensor | None = None,
     output: Output = "prob",
-    quadrature: str = "gausslegendre",
+    quadrature: str | None = None,
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
 ) -> Influence:
@@ -51,8 +51,9 @@ def joint_influence(
             is "mean" where there is a reference, else "zero".
         reference: the images (R, C, H, W) for that.
         output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
-        quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...).
-        n_steps: nodes of the rule; None adds Gauss-Legendre nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 for other rules).
+        quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...), or "clenshawcurtis" or "gaussradau"; None is
+            "gausslegendre" for frozen influence, "clenshawcurtis" for live.
+        n_steps: nodes of the rule; None adds nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 of the Riemann rules).
         internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
 
     Raises:
@@ -61,7 +62,7 @@ def joint_influence(
     check_one_of("influence", influence, ("frozen", "live"))
     vit = view(model, token, units)
     check_images(images)
-    rule = Quadrature(quadrature, n_steps)
+    rule = Quadrature(quadrature or {"frozen": "gausslegendre", "live": "clenshawcurtis"}[influence], n_steps)
     baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":
         raise InputError("baseline is a choice of influence 'live'; expected none with 'frozen'")

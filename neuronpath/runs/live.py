@@ -4,14 +4,14 @@ The gates of the whole path go from 1 to 0 together (alpha); A[u] is the mean ov
 all units sum to F(1) - F(0), what ablating the path really takes, plus delta, the quadrature's error.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .clean import CleanRun
-from .gates import Ablated, gated_output, mean_gates
+from .gates import Ablated, gated_output, path_gates
 from .influence import FLOOR, TOLERANCE, Influence, Quadrature
-
-FEWEST = 8  # nodes to begin with: fewer hardly ever do
+from .quadrature import nodes_and_weights
 
 
 def live_influence_of(
@@ -19,15 +19,21 @@ def live_influence_of(
 ) -> Influence:
     """The live joint influence of ``path`` (B, S, K); it has no score, which is NaN. ``without`` is F(0) (B,), where it is known.
 
-    Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance.
+    Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance; a node
+    that was run before is not run again.
     """
     change = run.value - (gated_output(run, path, 0.0, ablated) if without is None else without)
     attribution = torch.zeros(path.shape, dtype=change.dtype, device=path.device)
     steps, todo = torch.zeros_like(run.rows), run.rows
     delta = torch.zeros_like(change)
-    for n_steps in [n for n in quadrature.attempts if n >= FEWEST] or quadrature.attempts:
-        means = mean_gates(run, path, quadrature.method, n_steps, ablated, todo)
-        attribution[todo] = torch.stack([m.gather(1, path[todo, s]) for s, m in enumerate(means)], 1).to(attribution)
+    at: dict[float, Tensor] = {}  # alpha -> (B, S, K), the derivatives there
+    for n_steps in quadrature.attempts:
+        nodes = list(zip(*map(np.ndarray.tolist, nodes_and_weights(quadrature.method, n_steps)), strict=True))
+        for alpha, _ in nodes:
+            if alpha not in at:
+                at[alpha] = torch.zeros_like(attribution)
+                at[alpha][todo] = path_gates(run, path, alpha, ablated, todo).to(attribution)
+        attribution[todo] = sum(weight * at[alpha][todo] for alpha, weight in nodes)
         steps[todo] = n_steps
         delta = attribution.sum((1, 2)) - change
         todo = run.rows[delta.abs() > TOLERANCE * change.abs() + FLOOR]

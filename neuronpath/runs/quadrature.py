@@ -5,7 +5,9 @@ from numpy.polynomial.legendre import Legendre
 
 from ..checks import InputError
 
-QUADRATURES = ("gausslegendre", "gaussradau", "riemann_left", "riemann_middle", "riemann_right", "riemann_trapezoid")
+QUADRATURES = (
+    "clenshawcurtis", "gausslegendre", "gaussradau", "riemann_left", "riemann_middle", "riemann_right", "riemann_trapezoid",
+)  # fmt: skip
 
 
 def nodes_and_weights(method: str, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -14,16 +16,23 @@ def nodes_and_weights(method: str, n_steps: int) -> tuple[np.ndarray, np.ndarray
     The rules are captum's, but for ``riemann_trapezoid``: captum 0.9 gives each of its n nodes a weight of 1/n (the
     ends half of that), so its weights sum to 1 - 1/n; here the inner ones are 1/(n - 1), as the rule has it. ``gaussradau`` is not
     captum's: its last node is 1, which costs nothing where the clean run is known, and it is exact to degree 2 n - 2
-    (Abramowitz and Stegun, 25.4.31, turned round).
+    (Abramowitz and Stegun, 25.4.31, turned round). ``clenshawcurtis`` isn't either: its nodes are among those of twice as many less
+    one, so that adding nodes keeps those that were run (Clenshaw and Curtis, Numerische Mathematik 2, 1960).
     """
     if method not in QUADRATURES:
         raise InputError(f"quadrature {method!r} is unknown; expected one of {', '.join(QUADRATURES)}")
-    fewest = 2 if method == "riemann_trapezoid" else 1
+    fewest = 2 if method in ("riemann_trapezoid", "clenshawcurtis") else 1
     if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or not fewest <= n_steps <= 1000:
         raise InputError(f"n_steps is {n_steps!r}; expected a whole number from {fewest} to 1000 for {method}")
     if method == "gausslegendre":
         nodes, weights = np.polynomial.legendre.leggauss(n_steps)
         return (nodes + 1) / 2, weights / 2
+    if method == "clenshawcurtis":
+        last, at = n_steps - 1, np.pi * np.arange(n_steps) / (n_steps - 1)
+        k = np.arange(1, last // 2 + 1)
+        weights = (1 - np.where(2 * k == last, 1, 2) / (4 * k**2 - 1) @ np.cos(2 * np.outer(k, at))) / last
+        weights[[0, -1]] /= 2
+        return (1 - np.cos(at)) / 2, weights
     if method == "gaussradau":
         low = Legendre.basis(n_steps - 1)
         inner = np.sort(

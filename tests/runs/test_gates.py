@@ -128,7 +128,7 @@ def test_bad_input(tiny):
     for call, words in (
         ({"baseline": "median"}, "baseline 'median' is unknown; expected one of 'zero', 'mean', 'resample', 'paired'"),
         ({"baseline": "mean"}, "baseline 'mean' is made of other images, and reference is None"),
-        ({"reference": others}, "reference goes with baseline 'mean'"),
+        ({"baseline": "zero", "reference": others}, "reference goes with baseline 'mean'"),
         ({"baseline": "mean", "reference": others[:1]}, "reference holds one image; expected at least 2"),
         ({"baseline": "paired", "reference": others}, "reference holds 40 images for 6; expected one an image"),
         ({"baseline": "mean", "reference": others[:, :1]}, "the model refuses images of shape"),

@@ -8,7 +8,7 @@ from neuronpath.runs.quadrature import QUADRATURES, nodes_and_weights
 
 
 def test_the_names_are_captums():
-    assert sorted(QUADRATURES) == sorted({*SUPPORTED_METHODS, "gaussradau"})
+    assert sorted(QUADRATURES) == sorted({*SUPPORTED_METHODS, "gaussradau", "clenshawcurtis"})
 
 
 @pytest.mark.parametrize("n_steps", [2, 3, 20, 51])
@@ -43,6 +43,15 @@ def test_gaussradau_ends_at_1_and_is_exact_for_polynomials(n_steps):
     assert nodes[-1] == 1
     for degree in range(2 * n_steps - 1):
         assert weights @ nodes**degree == pytest.approx(1 / (degree + 1), rel=1e-10)
+
+
+@pytest.mark.parametrize("n_steps", [2, 3, 4, 9, 17, 65])
+def test_clenshawcurtis_is_exact_for_polynomials_and_nested(n_steps):
+    nodes, weights = nodes_and_weights("clenshawcurtis", n_steps)
+    assert nodes[[0, -1]].tolist() == [0, 1]
+    for degree in range(n_steps):
+        assert weights @ nodes**degree == pytest.approx(1 / (degree + 1), rel=1e-10)
+    assert (nodes_and_weights("clenshawcurtis", 2 * n_steps - 1)[0][::2] == nodes).all()
 
 
 @pytest.mark.parametrize("method", QUADRATURES)
