@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError
+from ..checks import InputError, check_count, checked
 from ..models.outputs import as_target, check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
@@ -32,6 +32,7 @@ RESAMPLES = 2000
 WIDTH = 120  # characters of a table as text
 
 
+@checked
 def effects(
     model: nn.Module | ViT,
     images: Tensor,
@@ -59,6 +60,7 @@ def effects(
     """
     vit = view(model, None, units)
     check_images(images)
+    check_count("seed", seed, 0)
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
     truth = as_target(labels, len(images))
@@ -127,6 +129,7 @@ def effects(
     return table
 
 
+@checked
 def evaluate(
     model: nn.Module | ViT,
     images: Tensor,
@@ -233,7 +236,8 @@ def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = F
     )
     wide = cells.pivot(index="method", columns="figure", values="cell")
     wide = wide.loc[list(dict.fromkeys(here["method"])), [f for f in figures if f in wide.columns]]
-    return wide.rename_axis(None).rename_axis(None, axis=1).to_string(line_width=WIDTH).replace(" \\\n", "\n")
+    text = wide.rename_axis(None).rename_axis(None, axis=1).to_string(line_width=WIDTH)
+    return "\n".join(line.rstrip(" \\") for line in text.splitlines())
 
 
 def _edited_logits(

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, check_one_of
+from ..checks import InputError, InputTypeError, check_one_of, checked, shown
 from ..models.hooks import eager
 from ..models.outputs import logits_of
 from ..models.sites import visited
@@ -30,6 +30,7 @@ Path = NeuronPaths | Tensor | Sequence
 Edit = Callable[[int, Tensor, Tensor], Tensor]  # site, channels (B, T, C), chosen (B or 1, 1, C) -> channels
 
 
+@checked
 def edited(
     model: nn.Module | ViT, path: Path, edit: Edit, *, units: str | None = None, tokens: str | None = None
 ) -> AbstractContextManager[None]:
@@ -68,7 +69,12 @@ def units_chosen(
         return vit, masks
     else:
         vit = view(model, tokens, units)
-    index = torch.as_tensor(path)
+    try:
+        index = torch.as_tensor(path)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputTypeError(
+            f"path is {shown(path)}; expected NeuronPaths, units such as (block, neuron), or whole numbers a site"
+        ) from None
     index = as_index(index, len(index) if index.ndim == 3 else 1, vit.places)
     return vit, [
         torch.zeros(len(index), width, dtype=torch.bool).scatter_(1, here, True)
@@ -90,6 +96,7 @@ def _edited(vit: ViT, masks: list[Tensor], edit: Edit) -> Iterator[None]:
         yield
 
 
+@checked
 def remove(
     model: nn.Module | ViT,
     path: Path,
@@ -120,6 +127,7 @@ def remove(
     return enhance(model, path, 0.0, units=units, tokens=tokens, baseline=baseline, reference=reference, images=images)
 
 
+@checked
 def enhance(
     model: nn.Module | ViT,
     path: Path,
@@ -149,6 +157,7 @@ def scaled(vit: ViT, masks: list[Tensor], factor: float, gone: Ablated) -> Abstr
     return _edited(vit, masks, multiplied)
 
 
+@checked
 def keep(
     model: nn.Module | ViT,
     path: Path,
@@ -175,6 +184,8 @@ def keep(
 def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Tensor | None, images: Tensor | None) -> Ablated:
     """The channels of units that are gone, a site (B or 1, T, C); None is 0."""
     baseline = baseline_named(baseline, reference)
+    if reference is not None:
+        check_images(reference, "reference")
     if reference is None or baseline != "resample":
         n_images = len(path) if isinstance(path, NeuronPaths) else 0 if reference is None else len(reference)
         given = torch.empty(n_images)
@@ -187,6 +198,7 @@ def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Tensor | Non
     return ablated_by(vit, baseline, reference, len(images))(images.to(like), target, 0)
 
 
+@checked
 def set_to(
     model: nn.Module | ViT,
     path: Path,

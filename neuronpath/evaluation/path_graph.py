@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, checked
 from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.outputs import Output, check_output, output_name
@@ -26,6 +26,7 @@ from ..units import KINDS, Unit, place_of
 LOG_ODDS = "log-odds"
 
 
+@checked
 def path_graph(
     model: nn.Module | ViT,
     images: Tensor,

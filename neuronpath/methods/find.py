@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
-from ..checks import InputError, check_one_of
+from ..checks import InputError, check_one_of, checked
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
@@ -33,6 +33,7 @@ from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_na
 DEFAULT = "live"
 
 
+@checked
 def find_path(
     model: nn.Module | ViT,
     images: Tensor,
@@ -121,7 +122,7 @@ def find_path(
     own = isinstance(model, ViT)  # a view says for itself what is read
     token = token or (None if own else way.token)
     if by_default and units is None and not own and (reason := heads_lack(model, token)):
-        warnings.warn(f"{reason}: the path is of neurons alone", stacklevel=2)
+        warnings.warn(f"{reason}: the path is of neurons alone", stacklevel=3)
         units = "neurons"
     vit = view(model, token, units or (None if own else way.units[0]))
     kinds = units_named(vit.places)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
+from ..runs.clean import check_images
 from .find import DEFAULT, find_path, heads_lack
 from .presets import PRESETS, list_presets
 from .registry import Method, list_methods, method_named
@@ -44,6 +45,7 @@ def _method(call: dict[str, str]) -> Method:
     return preset.way or method_named(preset.method or DEFAULT)
 
 
+@checked
 def find_paths(
     model: nn.Module | ViT,
     images: Tensor,
@@ -71,6 +73,7 @@ def find_paths(
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """
+    check_images(images)
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
     if not calls:
         raise InputError("ways names no way; expected at least one method or preset")

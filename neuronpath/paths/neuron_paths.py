@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, check_index, checked
 from ..models.view import view
 from ..models.vit import ViT
 from ..units import Place, Unit
@@ -137,8 +137,10 @@ class NeuronPaths:
     def _of_kind(self, kind: str) -> Tensor:
         return self.units[:, [site for site, place in enumerate(self.places) if place.kind == kind]]
 
+    @checked
     def units_of(self, index: int) -> list[Unit]:
         """The units of one image's path by their names, site by site."""
+        check_index("index", index, len(self))
         return [
             Unit(p.block, i, p.kind)
             for p, row in zip(self.places, self.units[index].tolist(), strict=True)
@@ -211,10 +213,12 @@ class NeuronPaths:
         """(B,): \\|delta\\| as a share of \\|output_change\\|, or of 1e-6 where the change is less, which is rounding."""
         return self.delta.abs() / self.output_change.abs().clamp(min=1e-6)
 
+    @checked
     def name_of(self, label: int) -> str:
         """A class's name where it is known, else its number."""
         return self.class_names.get(int(label), str(int(label)))
 
+    @checked
     def renamed(self, names: Sequence[str]) -> "NeuronPaths":
         """The same paths with other names of the images."""
         check_names(names, len(self))
@@ -239,11 +243,13 @@ class NeuronPaths:
             }
         )
 
+    @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
         return write_document(path, as_document(self), overwrite)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike) -> "NeuronPaths":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
         return read_document(path, FORMAT, VERSIONS, "NeuronPaths.save", partial(from_document, cls))

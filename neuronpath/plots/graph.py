@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..checks import InputError, InputTypeError, check_count
+from ..checks import InputError, check_count, checked
 from ..paths.graph import Edge, PathGraph
 from ..units import Unit
 from .parts import LOWERS, RAISES, SMALL, TEXT, axes_for, plain, tidy
@@ -25,6 +25,7 @@ FEW = 48  # units up to which all are drawn, also those without an edge
 BAR = "#333333"
 
 
+@checked
 def plot_graph(graph: PathGraph, index: int = 0, ax: Axes | None = None, *, edges: int = 40) -> Figure:
     """One image's graph: blocks from left to right, heads above, neurons below, the output at the right.
 
@@ -42,8 +43,6 @@ def plot_graph(graph: PathGraph, index: int = 0, ax: Axes | None = None, *, edge
     Raises:
         InputError: for what is no graph, an index that it lacks, or no whole number of edges.
     """
-    if not isinstance(graph, PathGraph):
-        raise InputTypeError(f"graph is a {type(graph).__name__}; expected a PathGraph, as path_graph gives it")
     if not -len(graph) <= index < len(graph):
         raise InputError(f"index {index} is out of range; expected 0 to {len(graph) - 1}")
     check_count("edges", edges)

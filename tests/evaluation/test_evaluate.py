@@ -112,7 +112,8 @@ def test_controls(measured):
     assert here.loc[("removal", "causal"), "minus_random_low"] > 0
     assert here.loc[("removal", "random"), "low"] <= 0 <= here.loc[("removal", "random"), "high"]
     text = as_text(made)
-    assert text.count("\n") == 3
+    assert max(map(len, text.splitlines())) <= 120
+    assert sum(line.startswith("causal") for line in text.splitlines()) == 3, "nine figures in three blocks"
     assert "removal_relative" in text
 
 

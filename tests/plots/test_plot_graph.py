@@ -136,7 +136,7 @@ def test_of_no_units():
 
 def test_bad_input(graph):
     for call, words in (
-        ((nph.Settings(),), "graph is a Settings; expected a PathGraph"),
+        ((nph.Settings(),), "graph is a Settings; expected PathGraph"),
         ((graph, 3), "index 3 is out of range; expected 0 to 2"),
         ((graph, -4), "index -4 is out of range"),
     ):
