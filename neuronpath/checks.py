@@ -6,14 +6,16 @@ A message is one line that names the thing and what was expected.
 import inspect
 import math
 import numbers
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 DONE, SOME_LEFT_OUT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class InputError(ValueError):
@@ -41,18 +43,20 @@ def check_number(argument: str, value: object, above: float = -math.inf, most: f
     if is_number(value) and math.isfinite(value) and above < value <= most:
         return
     bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
-    raise InputError(f"{argument} is {shown(value)}; expected a finite number{' ' * bool(bounds)}{' and '.join(bounds)}")
+    raise InputError(
+        f"{argument} is {shown(value)}; expected a finite number{' ' * bool(bounds)}{' and '.join(bounds)}"
+    )
 
 
 def check_index(argument: str, value: object, count: int) -> None:
     """Refuse what is no index of one of ``count`` things, counted from either end."""
     if not count:
         raise InputError(f"{argument} is {shown(value)}, and there is nothing to choose from; expected at least one")
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not -count <= value < count:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not -count <= int(value) < count:
         raise InputError(f"{argument} {shown(value)} is out of range; expected 0 to {count - 1}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a real number of any library's, and no truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
@@ -87,8 +91,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         hints = _hints(function)
         for name, value in signature.bind(*args, **kwargs).arguments.items():
-            several = {inspect.Parameter.VAR_POSITIONAL: tuple, inspect.Parameter.VAR_KEYWORD: dict.values}
-            for each in several.get(parameters[name].kind, lambda value: (value,))(value):
+            kind = parameters[name].kind
+            several = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
+            for each in value.values() if kind is inspect.Parameter.VAR_KEYWORD else several:
                 if name in hints and not fits(each, hints[name]):
                     raise InputTypeError(f"{name} is {odd_tensor(each) or shown(each)}; expected {words(hints[name])}")
         return function(*args, **kwargs)
@@ -119,9 +124,15 @@ def fits(value: Any, hint: Any) -> bool:
     if kind is type:
         return isinstance(value, type) and issubclass(value, inner or object)
     if kind is Sequence:
-        return is_sequence(value) and not odd_tensor(value) and all(fits(each, inner[0]) for each in (value if inner else ()))
+        return (
+            is_sequence(value)
+            and not odd_tensor(value)
+            and all(fits(each, inner[0]) for each in (value if inner else ()))
+        )
     if kind is Mapping:
-        return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items() if inner)
+        return isinstance(value, Mapping) and all(
+            fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items() if inner
+        )
     if kind is Iterable:
         if not isinstance(value, Iterable) or isinstance(value, str | bytes) or odd_tensor(value):
             return False
@@ -150,7 +161,7 @@ def odd_tensor(value: Any) -> str | None:
 
 _WORDS = {
     None: "None", NoneType: "None", bool: "True or False", int: "a whole number", float: "a number", str: "a text",
-    Callable: "a function", Sequence: "a sequence", Mapping: "a mapping", Iterable: "something to iterate over", tuple: "a tuple",
+    Callable: "a function", Sequence: "a sequence", Mapping: "a mapping", Iterable: "an iterable", tuple: "a tuple",
     type: "a class", "Tensor": "an ordinary tensor", "ndarray": "an array", "Module": "a model (torch.nn.Module)", "PathLike": "a path",
 }  # fmt: skip
 
@@ -161,6 +172,13 @@ def words(hint: Any) -> str:
     if kind in (Union, UnionType):
         each = list(dict.fromkeys(words(one) for one in inner))
         return each[0] if len(each) == 1 else f"{', '.join(each[:-1])}, or {each[-1]}"
-    if kind is Sequence and inner and (name := words(inner[0])).startswith("a "):
-        return f"a sequence of {name.removeprefix('a ')}s"
-    return _WORDS.get(kind) or _WORDS.get(getattr(kind, "__name__", "")) or getattr(kind, "__name__", str(kind))
+    if inner and kind in (Sequence, Iterable, Mapping) and Any not in inner:
+        return f"{_WORDS[kind]} of {' to '.join(map(_plural, inner))}"
+    name = str(getattr(kind, "__name__", kind))
+    return _WORDS.get(kind) or _WORDS.get(name) or name
+
+
+def _plural(hint: Any) -> str:
+    each = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    found = [re.sub(r"^an? (.*)$", r"\1s", words(one)) for one in each]
+    return " or ".join(dict.fromkeys(found))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import InputError, check_one_of
+from .checks import InputError, check_one_of, shown
 
 KINDS = {"neurons": ("neuron",), "heads": ("head",), "both": ("head", "neuron")}
 """What ``units=`` names, as the kinds of a block's sites in their order."""
@@ -55,8 +55,8 @@ def kinds_named(units: Sequence[Unit]) -> str:
 
 def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -> Tensor:
     """Units a site, (S,), (S, K) or (B, S, K), as (B, S, K) int64, checked against the sites' widths."""
-    index = torch.as_tensor(np.asarray(units) if not isinstance(units, Tensor) else units)
     kinds = f"{units_named(places)}" if units_named(places) != "both" else "units"
+    index = as_numbers(kinds, units)
     if index.is_floating_point() or index.dtype == torch.bool:
         raise InputError(f"{kinds} is of type {index.dtype}; expected whole numbers")
     if index.ndim == 1:
@@ -79,6 +79,14 @@ def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -
         if (here.sort(1).values.diff(dim=1) == 0).any():
             raise InputError(f"block {place.block} names a {place.kind} twice; expected different ones")
     return index.long()
+
+
+def as_numbers(name: str, units: Tensor | Sequence) -> Tensor:
+    """Units by site as a tensor, whatever they were given in."""
+    try:
+        return units if isinstance(units, Tensor) else torch.as_tensor(np.asarray(units))
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {shown(units)}; expected whole numbers, one or more for each block") from None
 
 
 def as_unit(given: object) -> Unit:

@@ -1,6 +1,14 @@
 """What a command left behind, and what it must say when it refuses."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+
+def for_digits(arguments: Sequence[object]) -> list[str]:
+    """A command's arguments as text; where files are named that are digits, and no model, the model that knows digits."""
+    named = any(isinstance(argument, Path) for argument in arguments[:1]) and "--model" not in arguments
+    return [*map(str, arguments), *(["--model", "demo"] if named else [])]
 
 
 class Result(NamedTuple):

@@ -78,7 +78,7 @@ def test_paths_of_no_image(demo):
 
 def test_models(demo):
     images = demo[1][:1]
-    refuse("model is a str", "vit", images, kind=TypeError)
+    refuse("model is 'vit'; expected a model", "vit", images, kind=TypeError)
     refuse("ResNet is no vision transformer", timm.create_model("resnet18"), images, kind=TypeError)
     refuse("Linear is no vision", torch.nn.Linear(2, 2), images, kind=TypeError)
     small = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "in_chans": 1}

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
 from .options import Baseline, BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Reference, Token, Units
-from .sources import open_reference
+from .sources import model_named, open_reference
 
 
 def evaluate(
@@ -77,7 +77,7 @@ def evaluate(
             f"{twice[0]!r} names two rows of the table (a file's row has its name); expected different names"
         )
     saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
-    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
+    loaded = load_model(model_named(model, None if folder is None else [folder]), pretrained, checkpoint, device)
     view(loaded, token, units)
     for known in saved.values():
         view_for(known, loaded)

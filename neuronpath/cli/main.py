@@ -50,7 +50,9 @@ def prune_experiment_main() -> None:
 def run(app: typer.Typer, name: str) -> None:
     """Run a command to its exit code; what the caller can mend is one line on stderr and code 2, and so is a warning, without one."""
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv[1:]):
-        fail(name, "an argument is empty; expected a name or a value", BAD_INPUT)  # Path("") would be the present folder
+        fail(
+            name, "an argument is empty; expected a name or a value", BAD_INPUT
+        )  # Path("") would be the present folder
     warnings.showwarning = lambda message, *_, **__: print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     try:
         code = app(prog_name=name, standalone_mode=False)

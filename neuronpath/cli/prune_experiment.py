@@ -8,6 +8,7 @@ import typer
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
 from .options import Checkpoint, Classes, Device, Model, Pretrained, Quiet
+from .sources import model_named
 
 
 def prune_experiment(
@@ -46,11 +47,12 @@ def prune_experiment(
     from ..data.labelled import read_classes
     from ..jobs.pruning.data import digits, image_folder
     from ..jobs.pruning.experiment import predictions, run_experiment
+    from ..jobs.pruning.files import check_folder
     from ..jobs.pruning.plan import IMPORTANCES, Plan
     from ..jobs.pruning.tables import write_results
     from ..models.load import load_model
 
-    model = model or demo.NAME
+    model = model_named(model, None if folder is None else [folder])
     if folder is None and model != demo.NAME:
         raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
     ranked_by = tuple(importances.split(",")) if importances else IMPORTANCES
@@ -58,6 +60,7 @@ def prune_experiment(
         ranked_by, tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
+    check_folder(out)
     loaded = load_model(model, pretrained, checkpoint, device)
     skipped: list[str] = []
     mapping = None if classes is None else read_classes(classes)

@@ -11,6 +11,8 @@ from ..checks import DONE, SOME_LEFT_OUT, InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MODELS = ("vit_base_patch16_224", "deit_small_patch16_224", "vit_tiny_patch16_224")  # to choose from
+
 
 @dataclass
 class Source:
@@ -50,13 +52,25 @@ def open_source(
 
     skipped: list[str] = []
     named, found = find_images(images or [], skipped.append)
-    loaded = load_model(model or demo.NAME, pretrained, checkpoint, device)
+    loaded = load_model(model_named(model, images), pretrained, checkpoint, device)
     if images:
         each = batches(named, found, transform_of(loaded), batch_size, skipped.append)
         return Source(loaded, each, len(named) + len(found), skipped, [*named, *found])
     if model in (None, demo.NAME):
         return Source(loaded, iter([demo.one_of_each_class()]), 10)
     raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
+
+
+def model_named(model: str | None, images: Sequence[Path] | None) -> str:
+    """The model meant: the embedded one where none is named, but not for images of one's own, of which it knows nothing."""
+    from .. import demo
+
+    if model is None and images:
+        raise InputError(
+            f"no model was named for {images[0]}; expected --model, such as {', '.join(MODELS)} "
+            f"(or {demo.NAME!r}, which knows digits alone)"
+        )
+    return model or demo.NAME
 
 
 def open_reference(

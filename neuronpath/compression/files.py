@@ -18,8 +18,9 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from .. import demo
-from ..checks import InputError
-from ..files import check_writable, write_whole
+from ..checks import InputError, checked
+from ..files import check_readable, check_writable, write_whole
+from ..models.adapters import is_adapter, merged
 from ..models.hooks import at_rest
 from ..models.load import fit
 from ..models.outputs import run_model
@@ -37,13 +38,14 @@ NOT_SHAPE = {
 }  # reach for files
 
 
+@checked
 def save_pruned(
     model: nn.Module, path: str | os.PathLike, arguments: Mapping[str, Any] | None = None, overwrite: bool = False
 ) -> Path:
     """Write a pruned timm model (or the demo's), whole or not at all; refuses an existing file unless ``overwrite``.
 
     Args:
-        model: a model that timm.create_model made, pruned or not.
+        model: a model that timm.create_model made, pruned or not. LoRA of peft is merged into what is written.
         path: the file, by custom .safetensors.
         arguments: what create_model was given beside the name and the number of classes (img_size, global_pool, ...), as JSON has it.
 
@@ -52,6 +54,8 @@ def save_pruned(
     """
     check_writable(path, overwrite)
     model = unwrapped(model)
+    if any(map(is_adapter, model.modules())):
+        model = merged(model)
     vit = view(model)
     name = str((getattr(model, "pretrained_cfg", None) or {}).get("architecture"))
     if name != demo.ARCHITECTURE and not timm.is_model(name):
@@ -72,8 +76,10 @@ def save_pruned(
     return write_whole(path, lambda part: save_file(weights, part, metadata), overwrite)
 
 
+@checked
 def load_pruned(path: str | os.PathLike) -> nn.Module:
     """The model that :func:`save_pruned` wrote, in eval mode on the CPU; raises InputError for a damaged or newer file."""
+    path = check_readable(path, "a file that save_pruned wrote")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

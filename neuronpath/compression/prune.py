@@ -7,7 +7,6 @@ its rows of ``qkv`` and its columns of ``proj``. The residual stream keeps its w
 choice inside a ``with``, and gives the same logits.
 """
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,9 +14,10 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError, check_count, check_one_of
+from ..checks import InputError, InputTypeError, check_count, check_one_of, checked
 from ..features.activations import mean_activations
-from ..models.hooks import eager
+from ..models.adapters import merged
+from ..models.hooks import alone, eager
 from ..models.view import view
 from ..models.vit import ViT
 from ..units import KINDS, Place
@@ -68,6 +68,7 @@ def select(
     return [index[: count * round_to].sort().values for (_, index), count in zip(order, counts, strict=True)]
 
 
+@checked
 def prune(
     model: nn.Module | ViT,
     importance: Sequence[Tensor],
@@ -81,6 +82,8 @@ def prune(
     images: Tensor | None = None,
 ) -> nn.Module:
     """A copy of the model with narrower MLPs, fewer heads, or both; the model itself is left as it was.
+
+    LoRA of peft is merged into the copy's weights.
 
     Args:
         model: a vision transformer of a known family, pruned before or not.
@@ -108,16 +111,18 @@ def prune(
         [2, 2, 2, 2, 2, 2, 2, 2]
     """
     vit = view(model, None, units)
-    plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
-    pruned = copy.deepcopy(vit.model)
-    copied = view(pruned, None, units)
-    for site, kept, mean in plan:
-        old, new = part_of(vit, site), part_of(copied, site)
-        new.cut(kept, mean)
-        check_cut(vit, site, old, new, kept, mean)
+    with alone(vit.model):
+        plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
+        pruned = merged(vit.model)
+        copied = view(pruned, None, units)
+        for site, kept, mean in plan:
+            old, new = part_of(vit, site), part_of(copied, site)
+            new.cut(kept, mean)
+            check_cut(vit, site, old, new, kept, mean)
     return pruned
 
 
+@checked
 @contextmanager
 def mask(
     model: nn.Module | ViT,
@@ -163,6 +168,8 @@ def _plan(
         rounding = (round_to, min_keep) if kind == "neuron" else (1, 1)
         chosen = select([importance[s] for s in sites], keep, scope=scope, round_to=rounding[0], min_keep=rounding[1])
         kept |= dict(zip(sites, chosen, strict=True))
+    if not any(values.any() for values in importance):
+        raise InputError("the importance of every unit is 0; expected numbers that tell one from another")
     means = _means(vit, compensate, images)
     plan = []
     for sites in [*vit.tied, *([s] for s in range(len(vit.sites)) if not any(s in group for group in vit.tied))]:
@@ -177,6 +184,8 @@ def _plan(
 
 
 def _check_fits(places: Sequence[Place], importance: Sequence[Tensor], name: str) -> None:
+    if odd := [values for values in importance if not values.ndim]:
+        raise InputTypeError(f"importance holds {odd[0].item()}; expected a tensor (U,) for every site")
     lengths = [len(values) for values in importance]
     if len(lengths) != len(places):
         what = "blocks" if len({place.kind for place in places}) == 1 else "sites (each block's heads and neurons)"

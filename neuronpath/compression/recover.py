@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import InputError, InputTypeError
-from ..models.hooks import at_rest
+from ..checks import InputError, InputTypeError, check_count, check_number, checked
+from ..models.hooks import at_rest, check_gradients_pass
 from ..models.outputs import as_tensor, run_model
+from ..runs.clean import check_images
 
 
+@checked
 def recover(
     student: nn.Module,
     teacher: nn.Module,
@@ -41,18 +43,22 @@ def recover(
     Raises:
         InputError: for a loader without batches, or a loss that is NaN or infinite.
     """
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise InputError(f"epochs is {epochs!r}; expected a whole number of at least 1")
-    for name, value in (("lr", lr), ("temperature", temperature)):
-        if not value > 0:
-            raise InputError(f"{name} is {value!r}; expected a number above 0")
-    like = next(student.parameters())
-    optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=weight_decay)
-    modes = [(module, module.training) for module in student.modules()]
+    check_count("epochs", epochs)
+    check_count("seed", seed, 0)
+    check_number("lr", lr, above=0)
+    check_number("temperature", temperature, above=0)
+    if weight_decay != 0:
+        check_number("weight_decay", weight_decay, above=0)
     if not isinstance(loader, Sized):
         raise InputTypeError(f"loader is a {type(loader).__name__} without a length; expected a DataLoader or a list")
     if not len(loader):
         raise InputError("the loader gave no batches; expected at least one")
+    check_gradients_pass(student)
+    like = next(student.parameters(), None)
+    if like is None or not any(parameter.requires_grad for parameter in student.parameters()):
+        raise InputError("student has no weight that requires a gradient; expected student.requires_grad_(True)")
+    optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=weight_decay)
+    modes = [(module, module.training) for module in student.modules()]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
     devices = [like.device] if like.is_cuda else []
     student.train()
@@ -65,9 +71,13 @@ def recover(
         try:
             for _ in range(epochs):
                 for batch in loader:
-                    images = (batch if isinstance(batch, Tensor) else batch[0]).to(like)
+                    batch = batch[0] if isinstance(batch, tuple | list) and batch else batch
+                    check_images(batch, "a batch of the loader")
+                    images = batch.to(like)
                     with at_rest(teacher):
                         wanted = (run_model(teacher, images) / temperature).log_softmax(-1)
+                    if bar.n == 0:
+                        check_alike(student, images[:1], wanted)
                     found = (as_tensor(student(images)) / temperature).log_softmax(-1)
                     loss = nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * temperature**2
                     if not torch.isfinite(loss):
@@ -83,3 +93,13 @@ def recover(
             for module, training in modes:
                 module.training = training
     return student
+
+
+def check_alike(student: nn.Module, image: Tensor, wanted: Tensor) -> None:
+    """Refuse a student that can't run on an image (1, C, H, W), or whose output isn't of the teacher's (B, classes) shape."""
+    with at_rest(student):
+        classes = run_model(student, image).shape[1:]
+    if classes != wanted.shape[1:]:
+        raise InputError(
+            f"student gives {tuple(classes)} numbers an image where teacher gives {tuple(wanted.shape[1:])}; expected as many"
+        )

@@ -10,39 +10,71 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from ..checks import InputError
+from ..checks import InputError, checked
+from ..files import as_path, check_readable, not_readable
 from ..models.transform import Transform, transform_of
 
+ENDINGS = frozenset(Image.registered_extensions())
+Skip = Callable[[str], object]  # is told why an image or a folder is left out
 
-def find_images(paths: Sequence[str | os.PathLike]) -> tuple[list[Path], list[Path]]:
+
+def find_images(paths: Sequence[str | os.PathLike], skip: Skip | None = None) -> tuple[list[Path], list[Path]]:
     """The image files that are named, and those below the folders that are named, in order.
 
-    Files are known by their names' endings in folders only; a file that is named is taken as it is.
+    Files are known by their names' endings in folders only; a file that is named is taken as it is. Links are followed, but no folder
+    is entered twice. What can't be read below a folder is told to ``skip``; without one it is refused.
     """
-    endings = Image.registered_extensions()
     named, found = [], []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    for path in (as_path(path, "an image's name") for path in paths):
+        if os.path.isdir(path):
+            reasons: list[str] = []
+            inside = sorted(_inside(path, reasons.append))
             if not inside:
-                raise InputError(f"{path} holds no images; expected a folder with files such as .png or .jpg")
+                why = f" ({reasons[0]})" if reasons else ""
+                raise InputError(f"{path} holds no images; expected a folder with files such as .png or .jpg{why}")
+            for reason in reasons:
+                if skip is None:
+                    raise InputError(reason)
+                skip(reason)
             found += inside
-        elif path.exists():
-            named.append(path)
         else:
-            raise InputError(f"{path} doesn't exist; expected an image or a folder of images")
+            named.append(check_readable(path, "an image or a folder of images"))
     return named, found
+
+
+def _inside(folder: Path, skip: Skip) -> Iterator[Path]:
+    """The images below a folder, each folder under its own name rather than a link's, where both are there."""
+    folders, links = [folder], list[Path]()
+    entered = set[str]()
+    while folders or links:
+        here = (folders or links).pop()
+        real = os.path.realpath(here)
+        if real in entered:
+            continue
+        entered.add(real)
+        try:
+            entries = sorted(os.listdir(here), reverse=True)
+        except OSError as error:
+            skip(f"{here} can't be read: {(error.strerror or str(error)).lower()}; expected a folder of images")
+            continue
+        for path in (here / name for name in entries):
+            if os.path.isdir(path):
+                (links if path.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in ENDINGS or (path.is_symlink() and not os.path.exists(path)):
+                if reason := not_readable(path, "an image"):
+                    skip(reason)
+                else:
+                    yield path
 
 
 def open_image(path: str | os.PathLike) -> Image.Image:
     """Any image that Pillow reads, upright, as 8-bit "L" or "RGB"; what is transparent becomes white."""
+    check_readable(path, "an image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _plain(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise InputError(f"{path} doesn't exist; expected an image") from None
     except PermissionError:
         raise InputError(f"{path} can't be read: permission denied") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -69,6 +101,7 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
+@checked
 def load_images(paths: str | os.PathLike | Sequence[str | os.PathLike], model: nn.Module) -> tuple[Tensor, list[str]]:
     """Images and folders of images as the model wants them: (B, C, H, W) and B file names.
 
@@ -82,7 +115,7 @@ def load_images(paths: str | os.PathLike | Sequence[str | os.PathLike], model: n
 
 
 def batches(
-    named: Sequence[Path], found: Sequence[Path], transform: Transform, size: int, skip: Callable[[str], object]
+    named: Sequence[Path], found: Sequence[Path], transform: Transform, size: int, skip: Skip
 ) -> Iterator[tuple[Tensor, list[str]]]:
     """Up to ``size`` images at a time, with their names. An unreadable one of ``found`` is told to ``skip`` and left out."""
     images: list[Tensor] = []

@@ -8,6 +8,9 @@ from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from ..models.adapters import inside
+from ..models.view import unwrapped
+
 SMALL = 64  # pixels: up to here a picture is kept as it is, lossless
 
 
@@ -20,7 +23,7 @@ def to_pixels(image: Tensor, model: nn.Module | None = None) -> np.ndarray:
     values = image.detach().float().cpu().permute(1, 2, 0).numpy()
     if values.shape[2] not in (1, 3):
         values, model = values.mean(2, keepdims=True), None
-    restored = None if model is None else _restored(values, model)
+    restored = None if model is None else _restored(values, inside(unwrapped(model)))
     if restored is None:
         low, high = values.min(), values.max()
         restored = (values - low) / ((high - low) or 1)

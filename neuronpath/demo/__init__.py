@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, check_count, checked
 
 FOLDER = Path(__file__).parent
 DIGITS = FOLDER / "digits.npz"
@@ -38,6 +38,7 @@ def create_model() -> VisionTransformer:
     return model
 
 
+@checked
 def load_pixels(split: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """The digits as they came: (n, 8, 8) grey levels 0..16, uint8, and their labels (n,), int64."""
     if split not in SPLITS:
@@ -47,12 +48,18 @@ def load_pixels(split: str = "test") -> tuple[np.ndarray, np.ndarray]:
         return digits["images"][rows], digits["labels"][rows].astype(np.int64)
 
 
+@checked
 def to_images(pixels: np.ndarray) -> Tensor:
     """Grey levels (n, 8, 8) in 0..16 to what the demo model sees: (n, 1, 32, 32) in -1..1, float32."""
+    if pixels.ndim != 3 or pixels.dtype.kind not in "buif":
+        raise InputError(
+            f"pixels has shape {pixels.shape} and type {pixels.dtype}; expected (n, 8, 8), numbers from 0 to 16"
+        )
     images = torch.from_numpy(pixels.astype(np.float32))[:, None] / 8 - 1
     return F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
 
 
+@checked
 def load(split: str = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
     """The trained demo model in eval mode, images (n, 1, 32, 32) and labels (n,).
 
@@ -76,8 +83,12 @@ def one_of_each_class() -> tuple[Tensor, list[str]]:
     return images[first], [f"digit {digit} (held out, no. {index})" for digit, index in enumerate(first)]
 
 
+@checked
 def labelled_batches(limit: int | None, size: int) -> tuple[Iterator[tuple[Tensor, list[str], list[int] | None]], int]:
     """The held-out digits, ``size`` at a time, with names and labels; and how many there are."""
+    check_count("size", size)
+    if limit is not None:
+        check_count("limit", limit)
     _, images, labels = load()
     images, labels = images[:limit], labels[:limit]
     starts = range(0, len(images), size)

@@ -1,107 +1,37 @@
 """How faithful a ranking of units is: what the first k keep alone, and what removing them takes, over k."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, checked, fits, shown
 from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
-from ..runs.baselines import ablation
+from ..paths.circuit import Circuit
+from ..paths.faithfulness import Faithfulness
+from ..paths.neuron_paths import NeuronPaths, view_for
+from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, check_images, clean_runs
 from ..runs.gates import Ablated, gated_answer
-from .evaluate import RESAMPLES, interval
+from ..units import Unit, place_of
 
-SHARES = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-)  # of all units, MIB's; one unit and none beside them
-FIGURES = ("cpr", "cmd", "log_cpr", "k90", "k_flip")
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of all units: MIB's
 
 
-@dataclass(frozen=True, eq=False)
-class Faithfulness:
-    """The curves of B images over n numbers of units, and their figures; on the CPU.
-
-    With f(k) = (F(first k alone) - F(none)) / (F(all) - F(none)), F being the target's log-odds.
-    """
-
-    k: Tensor
-    """(n,), int64: the numbers of units, from 0 to all N."""
-    alone: Tensor
-    """(B, n): the target's log-odds with the first k units on and all others ablated."""
-    without: Tensor
-    """(B, n): with the first k units ablated."""
-    probability_alone: Tensor
-    """(B, n): the target's probability with the first k units on."""
-    decided_without: Tensor
-    """(B, n), bool: whether the decision stands with the first k units ablated."""
-
-    @property
-    def f(self) -> Tensor:
-        """(B, n): f(k), 0 at none and 1 at all."""
-        return (self.alone - self.alone[:, :1]) / (self.alone[:, -1:] - self.alone[:, :1])
-
-    @property
-    def cpr(self) -> Tensor:
-        """(B,): the area under f over k / N; higher is better."""
-        return torch.trapezoid(self.f, self.k / self.k[-1])
-
-    @property
-    def cmd(self) -> Tensor:
-        """(B,): the area between f and 1 over k / N; lower is better."""
-        return torch.trapezoid((1 - self.f).abs(), self.k / self.k[-1])
-
-    @property
-    def log_cpr(self) -> Tensor:
-        """(B,): the area under f, cut to 0 and 1, over log k from 1 to N, as a share of that range. It tells rankings apart where
-        ``cpr`` doesn't."""
-        x = self.k[1:].double().log()
-        return (torch.trapezoid(self.f[:, 1:].clamp(0, 1).double(), x) / (x[-1] - x[0])).float()
-
-    @property
-    def k90(self) -> Tensor:
-        """(B,), int64: the fewest of the k that keep 0.9 of the probability."""
-        enough = self.probability_alone >= 0.9 * self.probability_alone[:, -1:]
-        return self.k[enough.int().argmax(1)]
-
-    @property
-    def k_flip(self) -> Tensor:
-        """(B,), int64: the fewest of the k whose removal changes the decision; N + 1 where none does."""
-        flipped = ~self.decided_without
-        return torch.where(flipped.any(1), self.k[flipped.int().argmax(1)], self.k[-1] + 1)
-
-    def to_frame(self, seed: int = 0) -> pd.DataFrame:
-        """A row a figure: mean, its 95 % bootstrap interval over images, median."""
-        index = np.random.default_rng(seed).integers(0, len(self.alone), (RESAMPLES, len(self.alone)))
-        rows = []
-        for name in FIGURES:
-            values = getattr(self, name).double().numpy()
-            mean, low, high = interval(values, index)
-            rows.append({"figure": name, "mean": mean, "low": low, "high": high, "median": float(np.median(values))})
-        return pd.DataFrame(rows)
-
-
+@checked
 def faithfulness(
     model: nn.Module | ViT,
     images: Tensor,
-    ranking: Sequence[Tensor],
+    ranking: Sequence[Tensor] | NeuronPaths | Circuit | Callable[..., Sequence[Tensor]],
     target: int | Sequence[int] | Tensor | np.ndarray | None = None,
     *,
+    k: Sequence[int] | None = None,
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
@@ -112,33 +42,72 @@ def faithfulness(
     """The keep- and remove-curves of a ranking of units.
 
     Args:
-        model: a vision transformer with a head, of a known family.
+        model: a vision transformer with a head, of a known family; it is left exactly as it was.
         images: (B, C, H, W), transformed as the model wants it.
-        ranking: a site (U,) for all images, or (B, U) for each its own; more is more important, as
-            :func:`~neuronpath.importance` gives it for the same ``units``. Of equals the first comes first.
-        target: the class: None for the predicted one, an int, or one an image (B,).
-        units: "both" (None), "heads" or "neurons"; units of the kind that isn't named stay as they are.
-        token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
-        baseline: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean" where there is a reference.
+        ranking: which units come first, as one of
+
+            - a tensor a site, (U,) for all images or (B, U) for each its own; more is more important, as
+              :func:`~neuronpath.importance` and :func:`~neuronpath.rank_units` give it for the same ``units``. Of equals the first
+              comes first.
+            - NeuronPaths, one an image: the path's units by their attribution, the largest first.
+            - Circuit, one an image: its units in their order.
+            - a function of (model, images, target) that gives a list of tensors (B, U), a site each. It is called once, with the
+              view on the model that says which units and tokens are asked about, all the images, and ``target`` as given here.
+
+            A path or a circuit ranks its own units only. All others come behind them at random, drawn by ``seed`` and the image's
+            pixels, so that they help none: beyond the path's own number of units a curve says what random units add.
+        target: the class: None for the predicted one (that which a path or circuit explains), an int, or one an image (B,).
+        k: the numbers of units to look at; none and all are looked at besides. None is 1 and MIB's shares of all, from 0.1 % on.
+        units: "both" (None), "heads" or "neurons"; units of the kind that isn't named stay as they are. Of a path or circuit None is
+            its own.
+        token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all; of a path or circuit its own.
+        baseline: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean" where there is a
+            reference, else "zero"; of a path or circuit its own.
         reference: the images (R, C, H, W) for that.
         internal_batch_size: rows run at once.
-        seed: of "resample".
+        seed: of "resample", and of the order of units that aren't ranked.
+
+    The cost is two forwards an image for every k.
 
     Raises:
-        InputError: in one line, for a ranking that doesn't fit the model, or anything else that can't be used.
+        InputError: in one line, for a ranking that doesn't fit the model or the images, or anything else that can't be used.
 
     Source: CPR and CMD after Mueller et al., "MIB: A Mechanistic Interpretability Benchmark" (ICML 2025, arXiv 2504.13151), over units
     in place of edges; ``log_cpr``, ``k90`` and ``k_flip`` are ours.
+
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, labels = nph.demo.load()
+        >>> curves = nph.faithfulness(model, images[:4], nph.rank_units)
+        >>> curves.k.tolist()
+        [0, 1, 2, 4, 10, 21, 42, 104, 208, 416, 1040, 2080]
+        >>> paths = nph.find_path(model, images[:4], method="live")
+        >>> bool((nph.faithfulness(model, images[:4], paths).k_flip <= 21).all())
+        True
     """
     check_images(images)
+    chosen = ranking if isinstance(ranking, NeuronPaths | Circuit) else None
+    if chosen is not None:
+        model = view_for(chosen, model)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+        if len(chosen) != len(images):
+            raise InputError(
+                f"ranking holds {len(chosen)} paths or circuits for {len(images)} images; expected as many"
+            )
+        if target is None and bool((chosen.target >= 0).all()):
+            target = chosen.target
+        if baseline is None and chosen.settings.baseline != "zero":
+            baseline = chosen.settings.baseline
     own = isinstance(model, ViT)
     vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
     if not vit.has_head:
         raise InputTypeError(f"{type(vit.model).__name__} has no classes, so no decision; expected a model with a head")
+    numbers = _numbers(k, sum(vit.widths))
+    ablate = ablation(vit, baseline_named(baseline, reference), reference, len(images), seed)
+    if chosen is not None:
+        ranking = _ranked(chosen, images, vit, seed)
+    elif callable(ranking) and not isinstance(ranking, type | nn.Module):
+        ranking = ranking(vit, images, target)
     order = _order(ranking, len(images), vit)
-    ablate = ablation(vit, baseline or ("zero" if reference is None else "mean"), reference, len(images), seed)
-    total = order.shape[1]
-    numbers = torch.tensor(sorted({0, 1, *(max(1, round(share * total)) for share in SHARES)}))
     parts = []
     with at_rest(vit.model):
         first = 0
@@ -149,9 +118,41 @@ def faithfulness(
     return Faithfulness(numbers, *(torch.cat(curves).cpu() for curves in zip(*parts, strict=True)))
 
 
-def _order(ranking: Sequence[Tensor], n_images: int, vit: ViT) -> Tensor:
+def _numbers(k: Sequence[int] | None, total: int) -> Tensor:
+    """The numbers of units to look at, from none to all."""
+    asked = [max(1, round(share * total)) for share in SHARES] + [1] if k is None else [int(number) for number in k]
+    if wrong := [number for number in asked if not 0 <= number <= total]:
+        raise InputError(f"k holds {wrong[0]}; expected numbers of units from 0 to {total}")
+    return torch.tensor(sorted({0, total, *asked}))
+
+
+def _ranked(chosen: NeuronPaths | Circuit, images: Tensor, vit: ViT, seed: int) -> list[Tensor]:
+    """A ranking, a site (B, U), with the units of paths or circuits first, and all others at random behind them."""
+    found = [torch.empty(len(images), width) for width in vit.widths]
+    for i, image in enumerate(images):
+        pixels = image.float().cpu().contiguous().numpy().tobytes()
+        draw = torch.Generator().manual_seed(zlib.crc32(pixels, seed))
+        for site in found:
+            site[i] = torch.rand(site.shape[1], generator=draw)  # below 1
+        for behind, unit in enumerate(reversed(_in_order(chosen, i))):
+            found[place_of(unit, vit.places)][i, unit.index] = 1 + behind
+    return found
+
+
+def _in_order(chosen: NeuronPaths | Circuit, index: int) -> Sequence[Unit]:
+    """An image's units, the most important first."""
+    if isinstance(chosen, Circuit):
+        return chosen.units[index]
+    best = chosen.attribution[index].flatten().argsort(descending=True, stable=True)
+    units = chosen.units_of(index)
+    return [units[i] for i in best.tolist()]
+
+
+def _order(ranking: Any, n_images: int, vit: ViT) -> Tensor:
     """The units of every image, the most important first, (B, N)."""
-    shapes = [tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__ for values in ranking]
+    if not fits(ranking, Sequence[Tensor]):
+        raise InputTypeError(f"ranking is {shown(ranking)}; expected a tensor a site")
+    shapes = [tuple(values.shape) for values in ranking]
     expected = [((width,), (n_images, width)) for width in vit.widths]
     if len(shapes) != len(expected) or any(s not in e for s, e in zip(shapes, expected, strict=True)):
         raise InputError(

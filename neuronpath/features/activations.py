@@ -6,14 +6,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, check_count
+from ..checks import InputError, check_count, checked
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
-from ..runs.clean import check_images
+from ..runs.clean import check_finite, check_images
 from ..units import Unit, as_index, as_unit, at_units, kinds_named, place_of
 
 WORST_ASPECT = 1.5  # how far a grid of patches may be from the image's own aspect
@@ -26,6 +26,7 @@ def channels_seen(vit: ViT, see: Callable[[int, Tensor], None]) -> Iterator[None
         yield
 
 
+@checked
 def activation_maps(
     model: nn.Module | ViT,
     images: Tensor,
@@ -46,10 +47,11 @@ def activation_maps(
         batch_size: images run at a time.
 
     Raises:
-        InputError: for units that the model lacks, or patches that form no grid of the image's aspect.
+        InputError: for units that the model lacks, patches that form no grid of the image's aspect, or NaN.
     """
     vit = view_for(path, model) if isinstance(path, NeuronPaths) else view(model, None, units)
     check_images(images)
+    check_count("batch_size", batch_size)
     index = as_index(path.units if isinstance(path, NeuronPaths) else path, len(images), vit.places)
     like = next(vit.model.parameters())
     parts: list[Tensor] = []
@@ -63,7 +65,9 @@ def activation_maps(
         with channels_seen(vit, see):
             run_model(vit.model, batch.to(like))
         grid = grid_of(found[0].shape[1], *images.shape[2:])
-        values = torch.stack([found[site] for site in range(len(vit.sites))], 1)
+        each = [found[site] for site in range(len(vit.sites))]
+        check_finite(vit, each)
+        values = torch.stack(each, 1)
         parts.append(values.transpose(2, 3).unflatten(3, grid).float().cpu())
     return torch.cat(parts)
 
@@ -98,9 +102,11 @@ def activations_of(
 
     with channels_seen(vit, see):
         run_model(vit.model, images.to(next(vit.model.parameters())))
+    check_finite(vit, [found[:, at[:, 0] == site] for site in range(len(vit.sites))])
     return found
 
 
+@checked
 def most_active(
     model: nn.Module | ViT,
     images: Tensor | Iterable,
@@ -124,11 +130,16 @@ def most_active(
         Activations (P, n), the images' numbers (P, n), and {number: image (C, H, W)}.
     """
     check_count("n", n)
+    check_count("batch_size", batch_size)
+    units = named_units(units)
+    if isinstance(images, Tensor):
+        check_images(images)
     best, numbers = torch.empty(len(units), 0), torch.empty(len(units), 0, dtype=torch.int64)
     kept: dict[int, Tensor] = {}
     seen = 0
     for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
-        batch = batch if isinstance(batch, Tensor) else batch[0]
+        batch = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        check_images(batch, "a batch of images")
         here = torch.arange(seen, seen + len(batch))
         best = torch.cat([best, activations_of(model, batch, units, token=token).T], 1)
         numbers = torch.cat([numbers, here.expand(len(units), -1)], 1)
@@ -149,6 +160,7 @@ def named_units(units: Sequence[tuple]) -> list[Unit]:
     return [as_unit(unit) for unit in units]
 
 
+@checked
 def mean_activations(
     model: nn.Module | ViT,
     images: Tensor,
@@ -160,10 +172,11 @@ def mean_activations(
     """The mean over images, and over the tokens named (see :func:`~neuronpath.view`), of every channel that a unit is made of.
 
     A site (C,), float32 on the CPU: of neurons (M,), a value each; of heads their channels, ``head_dim`` each, side by side. Where
-    ``units`` is "both", each block's heads come before its neurons.
+    ``units`` is "both", each block's heads come before its neurons. Raises InputError for a model that gives NaN or infinity.
     """
     vit = view(model, token, units)
     check_images(images)
+    check_count("batch_size", batch_size)
     sums = [torch.zeros(site.reader.in_features, dtype=torch.float64) for site in vit.sites]
     like = next(vit.model.parameters())
 
@@ -173,4 +186,5 @@ def mean_activations(
     with channels_seen(vit, add):
         for batch in images.split(batch_size):
             run_model(vit.model, batch.to(like))
+    check_finite(vit, sums)
     return [total.float() / len(images) for total in sums]

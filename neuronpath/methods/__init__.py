@@ -4,6 +4,7 @@ from . import activation, causal, conductance, influence_pattern, joint, knowled
 from .circuit import find_circuit
 from .find import find_path
 from .presets import list_presets
+from .rank import rank_units
 from .registry import Found, Search, list_methods, register_method
 from .several import find_paths, way
 
@@ -15,6 +16,7 @@ __all__ = [
     "find_paths",
     "list_methods",
     "list_presets",
+    "rank_units",
     "register_method",
     "way",
 ]

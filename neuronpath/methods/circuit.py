@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
-from ..checks import InputError, InputTypeError, check_one_of
+from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -18,16 +18,17 @@ from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.neuron_paths import check_names, versions
 from ..paths.settings import Settings
-from ..runs.baselines import ablation
+from ..runs.baselines import Ablation, ablation, baseline_named
 from ..runs.clean import CleanRun, check_images, clean_runs
 from ..runs.gates import Ablated
 from ..units import Unit
 from .find import architecture
-from .grow import Criterion, Grower, random_like
+from .grow import Criterion, Grower, decided, random_like
 
 CRITERIA = ("keep", "break", "both")
 
 
+@checked
 def find_circuit(
     model: nn.Module | ViT,
     images: Tensor,
@@ -74,25 +75,12 @@ def find_circuit(
     Interpretability Benchmark" (ICML 2025, arXiv 2504.13151).
     """
     check_one_of("criterion", criterion, CRITERIA)
-    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
-        raise InputError(f"keep is {keep!r}; expected a share above 0 and at most 1")
+    check_number("keep", keep, 0, 1)
     check_images(images)
     if names is not None:
         check_names(names, len(images))
-    own = isinstance(model, ViT)
-    vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
-    if not vit.has_head:
-        raise InputTypeError(f"{type(vit.model).__name__} has no classes, so no decision; expected a model with a head")
-    baseline = baseline or ("zero" if reference is None else "mean")
-    halves = [reference]
-    if baseline == "mean" and reference is not None and len(reference) > 3:
-        halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]
-    ablate = [ablation(vit, baseline, half, len(images), seed) for half in halves]
+    vit, ablate, settings = prepared(model, units, token, baseline, reference, len(images), seed)
     rule = Criterion(criterion, float(keep))
-    settings = Settings(
-        method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.model),
-        sites=tuple(vit.places), fingerprint=vit.fingerprint, versions=versions(),
-    )  # fmt: skip
     parts: list[dict[str, Tensor | list]] = []
     bar: tqdm = (
         progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
@@ -116,6 +104,31 @@ def find_circuit(
     )
 
 
+def prepared(
+    model: nn.Module | ViT,
+    units: str | None,
+    token: str | None,
+    baseline: str | None,
+    reference: Tensor | None,
+    n_images: int,
+    seed: int,
+) -> tuple[ViT, list[Ablation], Settings]:
+    """What a search for circuits wants: the view, what units are ablated to (and, of "mean", what that is for the check), settings."""
+    own = isinstance(model, ViT)
+    vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
+    if not vit.has_head:
+        raise InputTypeError(f"{type(vit.model).__name__} has no classes, so no decision; expected a model with a head")
+    baseline = baseline_named(baseline, reference)
+    halves = [reference]
+    if baseline == "mean" and reference is not None and len(reference) > 3:
+        halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]
+    settings = Settings(
+        method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.model),
+        sites=tuple(vit.places), fingerprint=vit.fingerprint, versions=versions(),
+    )  # fmt: skip
+    return vit, [ablation(vit, baseline, half, n_images, seed) for half in halves], settings
+
+
 def _circuits(
     run: CleanRun, rule: Criterion, ablated: Sequence[Ablated], controls: bool, seed: int
 ) -> dict[str, Tensor | list]:
@@ -131,21 +144,21 @@ def _circuits(
     mask, found, last = search.grow()
     slopes = search.prune(mask, found)
     slopes = torch.where(found[:, None], slopes, last)
-    kept, decision_kept = _effect(search, mask)
-    left, still = _effect(search, ~mask)
+    kept, decision_kept = decided(run, run.target, mask, ablated[0])
+    left, still = decided(run, run.target, ~mask, ablated[0])
     nothing = torch.full_like(probability, torch.nan)
     result: dict[str, Tensor | list] = {
         "found": found, "probability": probability, "kept": kept, "left": left, "decision_kept": decision_kept,
         "decision_flipped": ~still, "target": run.target, "cost": search.cost.float(), "random_kept": nothing,
         "random_left": nothing, "rechecked": nothing, "wrong_class_size": torch.full_like(run.target, -1),
     }  # fmt: skip
-    result["units"] = [_named(run.vit, mask[i], slopes[i]) for i in range(len(rows))]
+    result["units"] = [in_order(run.vit, mask[i], slopes[i]) for i in range(len(rows))]
     if len(ablated) > 1:
-        result["rechecked"] = _effect(Grower(run, run.target, probability, rule, ablated[1]), mask)[0]
+        result["rechecked"] = decided(run, run.target, mask, ablated[1])[0]
     if controls:
-        own = [zlib.crc32(image.float().cpu().contiguous().numpy().tobytes()) for image in run.pixels]
-        drawn = random_like(mask, run.vit.widths, [place.kind for place in run.vit.places], seed, own)
-        result["random_kept"], result["random_left"] = _effect(search, drawn)[0], _effect(search, ~drawn)[0]
+        drawn = random_masks(run, mask, seed)
+        result["random_kept"] = decided(run, run.target, drawn, ablated[0])[0]
+        result["random_left"] = decided(run, run.target, ~drawn, ablated[0])[0]
         if rule.kind == "keep":
             runner_up = clean.scatter(1, run.target[:, None], -1).argmax(1)
             wrong_search = Grower(run, runner_up, probability, rule, ablated[0])
@@ -155,24 +168,13 @@ def _circuits(
     return result
 
 
-def _effect(search: Grower, on: Tensor) -> tuple[Tensor, Tensor]:
-    """The target's probability (B,) with only these units on (B, N), and whether it is still decided for."""
-    run, target = search.run, search.target
-    found = torch.zeros(len(run.rows), device=on.device)
-    decided = torch.zeros(len(run.rows), dtype=torch.bool, device=on.device)
-
-    def work(piece: slice) -> None:
-        answers = search.answers(on[piece].to(run.middle.dtype), run.rows[piece]).float()
-        found[piece] = answers.softmax(1).gather(1, target[piece, None])[:, 0]
-        decided[piece] = answers.argmax(1) == target[piece]
-
-    cost = search.cost.clone()
-    run.pieces.each(len(run.rows), work)
-    search.cost = cost  # what is only reported isn't the search's
-    return found, decided
+def random_masks(run: CleanRun, mask: Tensor, seed: int) -> Tensor:
+    """Random circuits (B, N) of as many heads and neurons as each of ``mask``, an image's drawn by its own pixels."""
+    own = [zlib.crc32(image.float().cpu().contiguous().numpy().tobytes()) for image in run.pixels]
+    return random_like(mask, run.vit.widths, [place.kind for place in run.vit.places], seed, own)
 
 
-def _named(vit: ViT, mask: Tensor, slopes: Tensor) -> tuple[Unit, ...]:
+def in_order(vit: ViT, mask: Tensor, slopes: Tensor) -> tuple[Unit, ...]:
     """The units of a circuit (N,), the largest slope first."""
     places = [(place.block, place.kind, i) for place in vit.places for i in range(place.width)]
     inside = mask.nonzero()[:, 0]

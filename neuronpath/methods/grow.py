@@ -1,14 +1,17 @@
-"""The search for a circuit: grow it from nothing, bisect the last growth, prune it back. Images run together, each with its own units.
+"""The search for a circuit: grow it from nothing, bisect the last growth, prune it back. A circuit is of one image, or of many.
 
-    S = {};  add = 1
+    S = {}
     until the criterion holds:
         g = derivatives of the log-odds to all gates, only S on (keep), S off (break), or both summed
-        S += the absent units with the largest g > 0, half as many as S has, at least 1
+        S += the absent units with the largest g > 0: as many as promise a third of the log-odds that are missing,
+             but at least a quarter of what S has, and at most half of that and 8
     bisect the last addition
-    g = the derivatives at S;  chunk = a quarter of S
-    while chunk >= 1:  drop each chunk of S, smallest g first, without which the criterion still holds;  chunk = half
+    g = the derivatives at S;  chunk = an eighth of S
+    walk through S, smallest g first:  without the next chunk, does the criterion hold?  then drop it, and double the chunk;
+        else try a quarter of it, or pass by what is a single unit;  stop behind 4 such in a row
 
-The log-odds of the target don't saturate as its probability does. An image whose criterion holds leaves the growth.
+The log-odds of the target don't saturate as its probability does. Of a circuit of many images the derivatives, and what is asked for,
+are means over them. A circuit that does what it must leaves the growth.
 """
 
 from collections.abc import Sequence
@@ -20,7 +23,10 @@ from torch import Tensor
 from ..runs.clean import CleanRun, gradients_of
 from ..runs.gates import Ablated, gated_answer
 
-TRIALS = 72  # of pruning, an image at most
+PROMISED = 1 / 3  # of the missing log-odds: what a growth is to bring
+LEAST, MOST, MORE = 1 / 4, 1 / 2, 8  # of a growth, in units: shares of what is there, and what may come on top
+CHUNK = 1 / 8  # of the circuit: what pruning tries to drop first
+PATIENCE, TRIALS = 4, 60  # of pruning: single units in a row that can't go, and trials in all
 BACKWARD = 2 / 3  # of F+B; a forward is the rest
 
 
@@ -30,6 +36,7 @@ class Criterion:
 
     kind: str  # "keep", "break" or "both"
     keep: float  # the share of the target's probability that a circuit alone must leave
+    decisions: float = 1.0  # of many images' circuit: the share of their decisions that it must keep, or break
 
     @property
     def keeps(self) -> bool:
@@ -39,96 +46,126 @@ class Criterion:
     def breaks(self) -> bool:
         return self.kind != "keep"
 
+    @property
+    def runs(self) -> list[bool]:
+        """The runs that tell: with the circuit alone (True), and without it (False)."""
+        return [True] * self.keeps + [False] * self.breaks
+
 
 @dataclass(eq=False)
 class Grower:
-    """The circuits of a run's images in the making."""
+    """Circuits in the making. R of all G are named by their numbers (R,), their units by a mask (R, N), their M images in turn."""
 
     run: CleanRun
     target: Tensor  # (B,): the class that a circuit keeps, or breaks
     wanted: Tensor  # (B,): the probability that counts as kept whole
     criterion: Criterion
     ablated: Ablated
-    cost: Tensor = field(init=False)  # (B,), in F+B
+    circuit: Tensor | None = None  # (B,): the number of the circuit that each image is of; None is one an image
+    cost: Tensor = field(init=False)  # (G,): in F+B of all the circuit's images
 
     def __post_init__(self) -> None:
-        self.cost = torch.zeros(len(self.run.rows), dtype=torch.float64)
+        self.of = self.run.rows if self.circuit is None else self.circuit
+        self.images = torch.bincount(self.of)  # (G,)
+        self.circuits = torch.arange(len(self.images), device=self.of.device)
+        self.cost = torch.zeros(len(self.images), dtype=torch.float64)
 
     @property
     def width(self) -> int:
         """The number of all units, N."""
         return sum(self.run.vit.widths)
 
-    def answers(self, gates: Tensor, rows: Tensor) -> Tensor:
-        """The logits (R, classes) with these gates (R, N)."""
-        self.cost[rows.cpu()] += 1 - BACKWARD
-        return gated_answer(self.run, rows, gates.split(self.run.vit.widths, 1), self.ablated)
+    def _images_of(self, circuits: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (M,) of circuits (R,), and the place of each one's circuit among these, (M,)."""
+        places = torch.full_like(self.images, -1)
+        places[circuits] = torch.arange(len(circuits), device=places.device)
+        images = (places[self.of] >= 0).nonzero()[:, 0]
+        return images, places[self.of[images]]
 
-    def holds(self, mask: Tensor, rows: Tensor) -> Tensor:
-        """Whether the circuits (R, N) do what they must, (R,)."""
-        found = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    def _answers(self, gates: Tensor, images: Tensor, cost: float) -> Tensor:
+        """The logits (M, classes) with these gates (M, N), each image's own; ``cost`` is of one image."""
+        circuits = self.of[images]
+        self.cost.index_add_(0, circuits.cpu(), (cost / self.images[circuits]).double().cpu())
+        return gated_answer(self.run, images, gates.split(self.run.vit.widths, 1), self.ablated)
 
-        def work(piece: slice) -> None:
-            here, target = rows[piece], self.target[rows[piece]]
-            on = mask[piece].to(self.run.middle.dtype)
-            if self.criterion.keeps:
-                found[piece] &= self._keeps(self.answers(on, here), here)
-            if self.criterion.breaks:
-                found[piece] &= self.answers(1 - on, here).argmax(1) != target
-
-        self.run.pieces.each(len(rows), work)
-        return found
-
-    def _keeps(self, answers: Tensor, rows: Tensor) -> Tensor:
-        target = self.target[rows]
-        left = answers.float().softmax(1).gather(1, target[:, None])[:, 0]
-        return (answers.argmax(1) == target) & (left >= self.criterion.keep * self.wanted[rows])
-
-    def slopes(self, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The derivatives (R, N) to all gates at the circuits (R, N), and whether these do what they must, (R,)."""
-        slopes = torch.zeros(mask.shape, dtype=torch.float32, device=rows.device)
-        found = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    def holds(self, mask: Tensor, circuits: Tensor) -> Tensor:
+        """Whether circuits (R,) of these units (R, N) do what they must, (R,)."""
+        images, places = self._images_of(circuits)
+        said = torch.ones(3, len(images), device=mask.device)
 
         def work(piece: slice) -> None:
-            here, target = rows[piece], self.target[rows[piece]]
-            for wanted, alone in ((self.criterion.keeps, True), (self.criterion.breaks, False)):
-                if not wanted:
-                    continue
-                on = mask[piece] if alone else ~mask[piece]
-                gates = on.to(self.run.middle.dtype).requires_grad_()
+            on = mask[places[piece]].to(self.run.middle.dtype)
+            for alone in self.criterion.runs:
+                answers = self._answers(on if alone else 1 - on, images[piece], 1 - BACKWARD)
+                self._note(said[:, piece], answers, images[piece], alone)
+
+        self.run.pieces.each(len(images), work)
+        return self._met(said, places, len(circuits))
+
+    def slopes(self, mask: Tensor, circuits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The derivatives (R, N) to all gates at circuits (R,) of these units (R, N), whether these do what they must, (R,), and the
+        log-odds that they lack, (R,)."""
+        images, places = self._images_of(circuits)
+        slopes = torch.zeros(mask.shape, device=mask.device)
+        lacking = torch.zeros(len(images), device=mask.device)
+        said = torch.ones(3, len(images), device=mask.device)
+
+        def work(piece: slice) -> None:
+            here, place = images[piece], places[piece]
+            for alone in self.criterion.runs:
+                gates = (mask[place] == alone).to(self.run.middle.dtype).requires_grad_()
                 with torch.enable_grad():
-                    answers = self.answers(gates, here)
-                    (slope,) = gradients_of(log_odds(answers, target), [gates])
-                self.cost[here.cpu()] += BACKWARD
-                slopes[piece] += slope.float()
-                done = self._keeps(answers.detach(), here) if alone else answers.argmax(1) != target
-                found[piece] &= done
+                    answers = self._answers(gates, here, 1.0)
+                    odds = log_odds(answers, self.target[here])
+                    (slope,) = gradients_of(odds, [gates])
+                slopes.index_add_(0, place, slope.float() / self.images[self.of[here], None])
+                goal = (self.criterion.keep * self.wanted[here]).logit(1e-6) if alone else torch.zeros_like(odds)
+                lacking[piece] += (goal - odds.detach().float() if alone else odds.detach().float()).clamp(min=0)
+                self._note(said[:, piece], answers.detach(), here, alone)
 
-        self.run.pieces.each(len(rows), work)
-        return slopes, found
+        self.run.pieces.each(len(images), work)
+        return slopes, self._met(said, places, len(circuits)), self._means(lacking, places, len(circuits))
+
+    def _note(self, said: Tensor, answers: Tensor, images: Tensor, alone: bool) -> None:
+        """Write what a run says of images (M,) into (3, M): the share of the probability that is kept, whether the decision is kept,
+        and whether it is broken."""
+        same = answers.argmax(1) == self.target[images]
+        if alone:
+            left = answers.float().softmax(1).gather(1, self.target[images, None])[:, 0]
+            said[0], said[1] = (left / self.wanted[images]).clamp(max=1), same
+        else:
+            said[2] = ~same
+
+    def _met(self, said: Tensor, places: Tensor, count: int) -> Tensor:
+        """Whether circuits do what they must (R,), by what was noted of their images; of what wasn't asked it is 1."""
+        kept, same, broken = (self._means(values, places, count) for values in said)
+        share = self.criterion.decisions
+        return (kept >= self.criterion.keep) & (same >= share) & (broken >= share)
+
+    def _means(self, values: Tensor, places: Tensor, count: int) -> Tensor:
+        """The means (R,) over each circuit's images of values (M,)."""
+        return torch.zeros(count, device=values.device).index_add_(0, places, values) / places.bincount(minlength=count)
 
     def grow(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The circuits (B, N), whether they do what they must, (B,), and the derivatives at each's last growth (B, N)."""
-        rows = self.run.rows
-        shape = (len(rows), self.width)
-        mask = torch.zeros(shape, dtype=torch.bool, device=rows.device)
-        before, last = mask.clone(), torch.zeros(shape, device=rows.device)
-        found = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        active, size = rows, 0
+        """The circuits (G, N), whether they do what they must, (G,), and the derivatives at each's last growth (G, N)."""
+        active = self.circuits
+        mask = torch.zeros(len(active), self.width, dtype=torch.bool, device=active.device)
+        before, last = mask.clone(), torch.zeros(mask.shape, device=mask.device)
+        found = torch.zeros_like(active, dtype=torch.bool)
         while len(active):
-            slopes, done = self.slopes(mask[active], active)
+            slopes, done, lacking = self.slopes(mask[active], active)
             found[active[done]] = True
-            active, slopes = active[~done], slopes[~done]
             worth = torch.where(mask[active], -torch.inf, slopes)
             helps = worth > 0  # where none promises to, all do
             worth = torch.where(helps | ~helps.any(1, keepdim=True), worth, -torch.inf)
-            growing = worth.isfinite().any(1)
-            active, slopes, worth = active[growing], slopes[growing], worth[growing]
+            going = ~done & worth.isfinite().any(1)
+            active, slopes, worth, lacking = active[going], slopes[going], worth[going], lacking[going]
             before[active], last[active] = mask[active], slopes
-            more = min(max(1, (size + 1) // 2), self.width)
-            best = worth.topk(more, 1)
-            mask[active] |= torch.zeros_like(mask[active]).scatter(1, best.indices, best.values.isfinite())
-            size += more
+            best = worth.sort(dim=1, descending=True, stable=True)
+            wanted = (best.values.clamp(min=0).cumsum(1) < PROMISED * lacking[:, None]).sum(1) + 1
+            size = mask[active].sum(1)
+            more = wanted.clamp(max=(MOST * size).ceil().long() + MORE).maximum((LEAST * size).ceil().long())
+            mask[active] |= self._first(best.indices, more.minimum(worth.isfinite().sum(1)))
         self._bisect(mask, before, last, found)
         return mask, found, last
 
@@ -137,18 +174,14 @@ class Grower:
         order = torch.where(mask & ~before, last, -torch.inf).argsort(1, descending=True)
         high = (mask & ~before).sum(1)
         low = torch.zeros_like(high)  # fails, or nothing was tried below it
-        active = self.run.rows[found & (high > 1)]
+        active = self.circuits[found & (high > 1)]
         while len(active):
             middle = (low[active] + high[active]) // 2
-            trial = before[active] | self._first(order[active], middle)
-            holds = self.holds(trial, active)
-            high[active], low[active] = (
-                torch.where(holds, middle, high[active]),
-                torch.where(holds, low[active], middle),
-            )
+            holds = self.holds(before[active] | self._first(order[active], middle), active)
+            high[active] = torch.where(holds, middle, high[active])
+            low[active] = torch.where(holds, low[active], middle)
             active = active[high[active] - low[active] > 1]
-        rows = self.run.rows[found]
-        mask[rows] = before[rows] | self._first(order[rows], high[rows])
+        mask[found] = (before | self._first(order, high))[found]
 
     def _first(self, order: Tensor, count: Tensor) -> Tensor:
         """The first ``count`` (R,) units of an order (R, N), as a mask."""
@@ -157,33 +190,42 @@ class Grower:
 
     def prune(self, mask: Tensor, found: Tensor) -> Tensor:
         """Drop what the circuits can do without, in place; gives the derivatives at the circuits as they were."""
-        rows = self.run.rows[found]
+        active = self.circuits[found]
         slopes = torch.zeros(mask.shape, device=mask.device)
-        if not len(rows):
+        if not len(active):
             return slopes
-        slopes[rows] = self.slopes(mask[rows], rows)[0]
-        sizes = {int(row): int(mask[row].sum()) for row in rows}
-        chunks = {row: max(1, size // 4) if size > 1 else 0 for row, size in sizes.items()}
-        todo: dict[int, list[Tensor]] = {row: [] for row in chunks}
-        trials = dict.fromkeys(chunks, 0)
-        while todo:
-            for row in [row for row, left in todo.items() if not left]:
-                if chunks[row] < 1 or trials[row] >= TRIALS:
-                    del todo[row]
-                    continue
-                inside = mask[row].nonzero()[:, 0]
-                todo[row] = list(inside[slopes[row, inside].argsort()].split(chunks[row]))
-                chunks[row] //= 2
-            if not todo:
-                break
-            here = torch.tensor(list(todo), device=mask.device)
-            trial = mask[here].clone()
-            for i, row in enumerate(todo):
-                trial[i, todo[row].pop(0)] = False
-                trials[row] += 1
-            holds = self.holds(trial, here) & trial.any(1)
-            mask[here[holds]] = trial[holds]
+        slopes[active] = self.slopes(mask[active], active)[0]
+        order = torch.where(mask, slopes, torch.inf).argsort(dim=1, stable=True)
+        size = mask.sum(1)
+        chunk = (CHUNK * size).long().clamp(min=1)
+        passed, failed, tried = (torch.zeros_like(size) for _ in range(3))
+        while len(active):
+            begin, end = passed[active], passed[active] + chunk[active]
+            trial = mask[active] & ~(self._first(order[active], end) & ~self._first(order[active], begin))
+            holds = self.holds(trial, active) & trial.any(1)
+            single = chunk[active] == 1
+            mask[active] = torch.where(holds[:, None], trial, mask[active])
+            passed[active] = torch.where(holds, end, begin + single)
+            failed[active] = torch.where(holds, 0, failed[active] + single)
+            chunk[active] = torch.where(holds, 2 * chunk[active], (chunk[active] // 4).clamp(min=1))
+            tried[active] += 1
+            active = active[((passed < size) & (failed < PATIENCE) & (tried < TRIALS))[active]]
         return slopes
+
+
+def decided(run: CleanRun, target: Tensor, on: Tensor, ablated: Ablated) -> tuple[Tensor, Tensor]:
+    """The target's probability (B,) with only these units on (B, N), and whether the model still decides for it."""
+    probability = torch.zeros(len(run.rows), device=on.device)
+    same = torch.zeros(len(run.rows), dtype=torch.bool, device=on.device)
+
+    def work(piece: slice) -> None:
+        gates = on[piece].to(run.middle.dtype).split(run.vit.widths, 1)
+        answers = gated_answer(run, run.rows[piece], gates, ablated).float()
+        probability[piece] = answers.softmax(1).gather(1, target[piece, None])[:, 0]
+        same[piece] = answers.argmax(1) == target[piece]
+
+    run.pieces.each(len(run.rows), work)
+    return probability, same
 
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:

@@ -83,9 +83,7 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
         (s for s in vit.sites if s.kind in KINDS[units]), key=lambda s: (s.block, KINDS["both"].index(s.kind))
     )
     if units != "neurons" and not any(site.kind == "head" for site in sites):
-        raise NoHeads(
-            f"the attention heads of {name} can't be reached: {vit.no_heads}; expected units='neurons'"
-        )
+        raise NoHeads(f"the attention heads of {name} can't be reached: {vit.no_heads}; expected units='neurons'")
     lacking = set(itertools.product(range(len(vit.blocks)), KINDS[units])) - {(s.block, s.kind) for s in sites}
     if lacking:
         block, kind = min(lacking)

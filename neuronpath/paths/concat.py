@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, checked
 from .neuron_paths import TENSORS, NeuronPaths
 from .settings import Settings
 
 
+@checked
 def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
     """The paths of all parts as one; they must come from one model and one method."""
     parts = list(parts)

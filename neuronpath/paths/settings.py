@@ -52,7 +52,9 @@ class Settings:
         unknown = found.keys() - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"settings hold {min(unknown)!r}")
-        sites = tuple(Place(int(block), str(kind), int(width)) for block, kind, width in found.get("sites", ()))
+        sites = tuple(Place(block, kind, width) for block, kind, width in found.get("sites", ()))
+        if any(type(place.block) is not int or type(place.width) is not int for place in sites):
+            raise ValueError("settings hold a site whose block and width are no whole numbers")
         if any(place.kind not in KINDS["both"] or place.width < 1 or place.block < 0 for place in sites):
             raise ValueError("settings hold a site of no kind that is known")
         return cls(**{**found, "sites": sites, "versions": dict(found.get("versions", {}))})

@@ -9,13 +9,14 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, check_count, checked
 from ..models.outputs import as_target
 from .neuron_paths import NeuronPaths, check_any
 
 Labels = int | Sequence[int] | Tensor | np.ndarray
 
 
+@checked
 def frequency(paths: NeuronPaths) -> list[Tensor]:
     """The share of images whose path has the unit, a site (U,)."""
     check_any(paths)
@@ -25,12 +26,14 @@ def frequency(paths: NeuronPaths) -> list[Tensor]:
     ]
 
 
+@checked
 def consensus(paths: NeuronPaths) -> tuple[Tensor, Tensor]:
     """The most frequent units of every site (S, K), and the share of images' units that are these (S,)."""
     shares, units = zip(*(site.topk(paths.units.shape[2]) for site in frequency(paths)), strict=True)
     return torch.stack(units), torch.stack(shares).mean(1)
 
 
+@checked
 def similarity(paths: NeuronPaths, labels: Labels, by: str = "frequency") -> pd.DataFrame:
     """How alike classes are, (C, C): "frequency", the cosine of units' frequencies; "path", the Jaccard index of consensus paths."""
     groups = _by_class(paths, labels)
@@ -47,13 +50,20 @@ def similarity(paths: NeuronPaths, labels: Labels, by: str = "frequency") -> pd.
     return pd.DataFrame(matrix, index=names, columns=names)
 
 
+@checked
 def cluster(similarities: pd.DataFrame) -> np.ndarray:
     """Hierarchical clustering of classes by average linkage of 1 - similarity: scipy's linkage matrix (C - 1, 4)."""
-    distance = 1 - similarities.to_numpy(dtype=float)
+    if similarities.shape[0] != similarities.shape[1] or len(similarities) < 2:
+        raise InputError(f"similarities has shape {similarities.shape}; expected (C, C), C at least 2")
+    try:
+        distance = 1 - similarities.to_numpy(dtype=float)
+    except (TypeError, ValueError):
+        raise InputError("similarities holds what is no number; expected numbers") from None
     np.fill_diagonal(distance, 0)
     return linkage(squareform((distance + distance.T) / 2, checks=False), "average")
 
 
+@checked
 def stability(paths: NeuronPaths, labels: Labels, seed: int = 0) -> pd.DataFrame:
     """For each class, how alike its two halves are, and how alike one half is to the halves of other classes, on average.
 
@@ -79,6 +89,9 @@ def stability(paths: NeuronPaths, labels: Labels, seed: int = 0) -> pd.DataFrame
 
 
 def halves_of(images: np.ndarray, label: int, seed: int) -> list[np.ndarray]:
+    check_count("seed", seed, 0)
+    if label < 0:
+        raise InputError(f"label {label} is below 0; expected classes from 0")
     if len(images) < 2:
         raise InputError(f"class {label} has {len(images)} image; expected at least 2, for halves")
     shuffled = np.random.default_rng([seed, label]).permutation(images)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from ..checks import InputError, checked
 from .alpha import plot_alpha
 from .classes import plot_distribution, plot_similarity
+from .curves import plot_curves
 from .graph import plot_graph
 from .path import plot_methods, plot_path, plot_paths
 from .places import plot_gallery, plot_places
@@ -16,6 +17,7 @@ from .tables import plot_deviation, plot_pruning
 __all__ = [
     "check_picture",
     "plot_alpha",
+    "plot_curves",
     "plot_deviation",
     "plot_distribution",
     "plot_gallery",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, checked
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths
 from .parts import (
@@ -34,6 +34,7 @@ READABLE = 12  # classes up to which a heat map's values are written into it
 NAMED = 60  # and up to which every class is named
 
 
+@checked
 def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     """How the chosen units of many images are spread over each block, as violins, and the path that they prefer.
 
@@ -76,6 +77,7 @@ def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     return figure
 
 
+@checked
 def plot_similarity(frame: pd.DataFrame) -> Figure:
     """How alike classes are: a heat map, its rows and columns in the order of the dendrogram above it.
 

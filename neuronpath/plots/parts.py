@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, check_index
 from ..data.pixels import short_name, to_pixels
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
@@ -101,9 +101,10 @@ def check_paths(paths: NeuronPaths, images: Tensor | None = None, index: int = 0
     """Refuse what is no paths, an index that they lack, and images that aren't theirs."""
     if not isinstance(paths, NeuronPaths):
         raise InputTypeError(f"paths is a {type(paths).__name__}; expected NeuronPaths, as find_path gives them")
-    if not -len(paths) <= index < len(paths):
-        raise InputError(f"index {index} is out of range; expected 0 to {len(paths) - 1}")
+    check_index("index", index, len(paths))
     if images is not None:
+        if images.ndim != 4 or not images.numel():
+            raise InputError(f"images has shape {tuple(images.shape)}; expected (B, C, H, W)")
         check_as_many(paths, images)
 
 

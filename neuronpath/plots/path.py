@@ -10,12 +10,14 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..paths.layout import Layout, points_of
 from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
 from .parts import (
+    BLACK,
     BLUE,
+    FAINT,
     LINE,
     LOWERS,
     RAISES,
@@ -35,28 +37,37 @@ MARKS = {"neuron": "os", "head": "^v"}  # of units that raise the output, and of
 SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend of a bundle
 
 
+@checked
 def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, ax: Axes | None = None) -> Figure:
     """One image's path: blocks from left to right, units from bottom to top, the path as a line through them.
 
     A point's size is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
-    above the neurons. ``images`` (B, C, H, W) puts the input beside it; with ``ax`` the path alone is drawn there.
+    above the neurons. ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without
+    the path and without a random one, as bars; with ``ax`` the path alone is drawn there.
     """
     check_paths(paths, images, index)
     path = paths[index]
-    blocks = path.units.shape[1]
-    own = ax is None
+    layout = Layout(path.places)
+    wide, tall, own = block_width(len(layout.blocks)), 4.6 if layout.both else 4.0, ax is None
+    title = decision(path) + _worth(path)
     if ax is None and images is not None:
-        figure: Figure = Picture(figsize=(block_width(blocks) + 3.2, 4), layout="constrained")
-        beside, ax = figure.subplots(1, 2, width_ratios=[1, max(1.5, 0.28 * blocks)])
-        show_image(beside, images[index], path.names[0])
+        figure: Figure = Picture(figsize=(wide + 3.2, tall), layout="constrained")
+        columns: list[Any] = [["image", "path"], ["image" if path.left.isnan() else "left", "path"]]
+        axes = figure.subplot_mosaic(columns, width_ratios=[2.6, wide], height_ratios=[tall - 1.2, 1.2])
+        ax = axes["path"]
+        show_image(axes["image"], images[index], path.names[0])
+        if "left" in axes:
+            _left(axes["left"], path)
+            title = decision(path) + _worth(path, said=True)
     else:
-        figure, ax = axes_for(ax, (block_width(blocks) + 0.6, 4))
+        figure, ax = axes_for(ax, (wide + 0.6, tall))
     _draw(ax, path)
-    ax.set_title(f"{decision(path)}{_worth(path)}", fontsize=10)
+    ax.set_title(title.rstrip(", "), fontsize=10)
     _legend(figure, ax, own)
     return figure
 
 
+@checked
 def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None, index: int = 0) -> Figure:
     """One image's paths by several methods, side by side, drawn as by :func:`plot_path`.
 
@@ -67,15 +78,15 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     for each in paths.values():
         check_paths(each, images, index)
     chosen = [each[index] for each in paths.values()]
-    blocks = chosen[0].units.shape[1]
     if any([place[:2] for place in path.places] != [place[:2] for place in chosen[0].places] for path in chosen):
         raise InputError(
             "paths are of models with different numbers of blocks, or of different units; expected the same in all"
         )
     common = set.intersection(*(set(path.units_of(0)) for path in chosen))
     beside = int(images is not None)
-    wide = min(1.4 + 0.5 * blocks, 12.0)
-    figure = Picture(figsize=(2.4 * beside + wide * len(chosen), 4.2), layout="constrained")
+    layout = Layout(chosen[0].places)
+    wide = min(1.4 + (0.65 if layout.both else 0.5) * len(layout.blocks), 12.0)
+    figure = Picture(figsize=(2.4 * beside + wide * len(chosen), 4.8 if layout.both else 4.2), layout="constrained")
     axes = figure.subplots(1, beside + len(chosen), width_ratios=[2.4] * beside + [wide] * len(chosen), squeeze=False)[
         0
     ]
@@ -92,6 +103,7 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     return figure
 
 
+@checked
 def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     """Many images' paths as a bundle: what more of them share is thicker and darker.
 
@@ -101,7 +113,7 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     check_paths(paths)
     images, sites, _ = paths.units.shape
     units, layout = paths.units.numpy(), Layout(paths.places)
-    figure, ax = axes_for(ax, (block_width(sites) + 0.6, 4.4))
+    figure, ax = axes_for(ax, (block_width(sites) + 0.6, 5.2 if layout.both else 4.4))
     segments, shares = [], []
     for site in range(sites - 1):
         pairs, counts = np.unique(units[:, site : site + 2, 0], axis=0, return_counts=True)
@@ -133,14 +145,29 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     return figure
 
 
+def _left(ax: Axes, path: NeuronPaths) -> None:
+    """The target's probability as it is, without the path, and without a random one, as bars."""
+    found = {"as it is": path.probability, "without the path": path.left, "without a random path": path.random_left}
+    known = {name: float(value[0]) for name, value in found.items() if not value.isnan()}
+    for row, ((name, value), colour) in enumerate(zip(known.items(), (LINE, BLACK, FAINT), strict=False)):
+        ax.barh(row, value, 0.3, color=colour)
+        ax.annotate(f"{name} {value:.3f}", (0, row), (0, 6), textcoords="offset points", fontsize=SMALL)
+    ax.set(xlim=(0, 1), ylim=(len(known) - 0.7, -0.9))
+    ax.set_axis_off()
+
+
 def _area(share: Any) -> Any:
     return 8 + 220 * share
 
 
-def _worth(path: NeuronPaths) -> str:
-    """What the path's method is about, in words."""
+def _worth(path: NeuronPaths, said: bool = False) -> str:
+    """What the path's method is about, in words; ``said`` if bars tell what is left."""
     if path.settings.influence == "live":
-        return f"of which the path's removal takes {float(path.removal[0]):.3f}"
+        if path.left.isnan():
+            return f"removal takes {float(path.removal[0]):.4g}"
+        if said:
+            return ""
+        return f"without the path {float(path.left[0]):.3f}, without a random one {float(path.random_left[0]):.3f}"
     if path.settings.objective == "complete":
         return f"attribution {float(path.attribution.sum()):.4g}"
     return f"joint attribution score {float(path.score[0]):.4g}"
@@ -155,7 +182,7 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
     """The path of one image (B = 1), the units named in ``bold`` labelled so."""
     layout, points = points_of(path)
     first = points[:: path.units.shape[2]]  # of several units a site
-    ax.plot([p.x for p in first], [p.y for p in first], color=LINE, linewidth=1.0 if layout.both else 1.5, zorder=1)
+    ax.plot([p.x for p in first], [p.y for p in first], color=LINE, linewidth=0.8 if layout.both else 1.5, zorder=1)
     for kind in layout.kinds:
         for raises, marker, colour in zip((True, False), MARKS[kind], (RAISES, LOWERS), strict=True):
             here = [p for p in points if p.unit.kind == kind and (p.attribution >= 0) == raises]
@@ -171,10 +198,16 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
                 zorder=2,
                 label=name + ("raises the output" if raises else "lowers it"),
             )
+    several = len(points) > len(first)
     for p in points:
+        if layout.both and several and p.unit.kind == "head":
+            continue  # their labels would cover each other; the axis names them
+        free = layout.both and not several and p.unit.kind == "neuron"  # below it: its lines come from above
         weight = "bold" if p.unit in bold else "normal"
-        label(ax, short(p.unit.kind, p.unit.index), (p.x, p.y), -20 if p.crowded else 11, weight)
+        label(ax, short(p.unit.kind, p.unit.index), (p.x, p.y), -19 if p.crowded or free else 11, weight)
     block_axis(ax, layout)
+    if layout.both:
+        ax.set_ylim(-0.13 * layout.height)  # room for labels below
 
 
 def _legend(figure: Figure, ax: Axes, own: bool) -> None:
@@ -185,8 +218,8 @@ def _legend(figure: Figure, ax: Axes, own: bool) -> None:
         for points in each.collections
         if np.size(points.get_offsets())
     }
-    style = {"ncols": 2, "frameon": False, "fontsize": SMALL, "markerscale": 0.7, "handles": list(signs.values())}
-    if own:
-        figure.legend(loc="outside lower right", **style)
-    else:
-        ax.legend(**style)
+    style = {"ncols": 2, "frameon": False, "fontsize": SMALL, "handles": list(signs.values())}
+    legend = figure.legend(loc="outside lower right", **style) if own else ax.legend(**style)
+    samples: list[Any] = legend.legend_handles
+    for sample in samples:
+        sample.set_sizes([50])  # the shapes alone, whatever the sizes of the points

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..data.pixels import short_name, shortened, to_pixels
 from ..features.activations import activation_maps, most_active, named_units
 from ..models.view import view
@@ -21,6 +21,7 @@ PANELS = 7  # in a row, at most
 STRONGEST = 0.85  # the opacity of the highest activation
 
 
+@checked
 def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0) -> Figure:
     """Where each unit of an image's path looks: its activation on every patch, laid over the image, a panel a unit; of heads the norm.
 
@@ -49,9 +50,10 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
     return figure
 
 
+@checked
 def plot_gallery(
     model: nn.Module, images: Tensor | Iterable, units: NeuronPaths | Sequence[tuple], n: int = 6, *, index: int = 0,
-    names: Sequence[str] | None = None, maps: bool = False,
+    names: Sequence[str] | None = None, maps: bool = False, token: str | None = None,
 ) -> Figure:  # fmt: skip
     """The images on which units are most active, a row a unit, the most active first, the activation below each.
 
@@ -63,11 +65,12 @@ def plot_gallery(
         n: images a unit.
         names: N names of the images; None numbers them.
         maps: lay the unit's activation on every patch over the images, as in :func:`plot_places`.
+        token: the tokens whose mean is the activation: "cls", "patch", "pooled", "all". None is what the paths' units are read on;
+            of a list what the model's head pools.
     """
-    token = None
     if isinstance(units, NeuronPaths):
         check_paths(units, index=index)
-        token, units = units.settings.token, units.units_of(index)
+        token, units = token or units.settings.token, units.units_of(index)
     named = named_units(units)
     best, numbers, pictures = most_active(model, images, named, n, token=token)
     if names is not None and len(names) <= int(numbers.max()):

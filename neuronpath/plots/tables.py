@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ..checks import checked
 from .parts import LINE, MARKERS, SERIES, SMALL, TEXT, axes_for, check_frame, plain, tidy
 
 
+@checked
 def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "deviation") -> Figure:
     """What interventions change, as bars with their confidence intervals: a group a figure, a colour a method.
 
@@ -39,6 +41,7 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
     return figure
 
 
+@checked
 def plot_pruning(frame: pd.DataFrame, ax: Axes | None = None, *, log: bool = False) -> Figure:
     """Accuracy against the share of neurons that is kept, a curve for each way to rank them, with confidence intervals.
 

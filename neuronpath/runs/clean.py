@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import InputError, InputTypeError
+from ..checks import InputError, InputTypeError, odd_tensor
 from ..models.hooks import in_turn
 from ..models.outputs import Output, as_target, check_output, check_range, output_of, run_model, widest
 from ..models.sites import visited
@@ -247,7 +247,7 @@ def clean_runs(
         yield run
 
 
-def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor) -> None:
+def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor | None = None) -> None:
     """Refuse NaN and infinity, naming the weight they came from, else the block."""
     for place, values in zip(vit.places, hidden, strict=True):
         if not torch.isfinite(values).all():
@@ -255,7 +255,7 @@ def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor) -> None:
             raise InputError(
                 f"the {place.kind}s of block {place.block} hold NaN or infinity; expected finite activations"
             )
-    if not torch.isfinite(answer).all():
+    if answer is not None and not torch.isfinite(answer).all():
         check_model(vit.model)
         raise InputError("the model's output holds NaN or infinity; expected finite numbers")
 
@@ -277,6 +277,8 @@ def check_images(images: Tensor, name: str = "images") -> None:
     """Refuse what is no batch of images (B, C, H, W)."""
     if not isinstance(images, Tensor):
         raise InputTypeError(f"{name} is a {type(images).__name__}; expected a tensor of shape (B, C, H, W)")
+    if odd := odd_tensor(images):
+        raise InputTypeError(f"{name} is {odd}; expected an ordinary tensor of shape (B, C, H, W)")
     if not images.is_floating_point():
         raise InputTypeError(
             f"{name} has dtype {images.dtype}; expected floating point, transformed as the model wants it"
@@ -285,6 +287,8 @@ def check_images(images: Tensor, name: str = "images") -> None:
         raise InputError(f"{name} has shape {tuple(images.shape)}; expected (B, C, H, W)")
     if not len(images):
         raise InputError(f"{name} is an empty batch; expected at least one image")
+    if not images.numel():
+        raise InputError(f"{name} has shape {tuple(images.shape)}; expected images with pixels")
     for index, image in enumerate(images):
         if not torch.isfinite(image).all():
             raise InputError(f"image {index} of the batch holds NaN or infinity; expected finite pixels")

@@ -53,7 +53,10 @@ def test_a_folder_s_unreadable_parts_are_named(tmp_path, demo):
 
 def test_pipes_are_refused(neuronpath, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    refused(neuronpath("find-path", tmp_path / "pipe.png"), "pipe.png is a named pipe; expected an image or a folder of images")
+    refused(
+        neuronpath("find-path", tmp_path / "pipe.png"),
+        "pipe.png is a named pipe; expected an image or a folder of images",
+    )
     refused(neuronpath("find-path", "/dev/zero"), "is a device")
     refused(neuronpath("find-path", "--model", "vit_tiny_patch16_224", "--checkpoint", tmp_path / "pipe.png", __file__),
             "pipe.png is a named pipe; expected a file of weights")  # fmt: skip

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from commands import Result, refused
+from commands import Result, for_digits, refused
 from PIL import Image
 
 import neuronpath as nph
@@ -15,7 +15,7 @@ from neuronpath.cli import main as cli
 @pytest.fixture
 def circuit(monkeypatch, capsys):
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["neuronpath", "circuit", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["neuronpath", "circuit", *for_digits(arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         return Result(int(stop.value.code or 0), *capsys.readouterr())

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from commands import Result, refused
+from commands import Result, for_digits, refused
 from PIL import Image
 
 import neuronpath as nph
@@ -16,7 +16,7 @@ from neuronpath.cli import main as cli
 @pytest.fixture
 def evaluate(monkeypatch, capsys):
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["neuronpath", "evaluate", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["neuronpath", "evaluate", *for_digits(arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         return Result(int(stop.value.code or 0), *capsys.readouterr())
@@ -136,7 +136,10 @@ def test_bad_input(evaluate, folder, tmp_path):
     (tmp_path / "c.json").write_text('{"0": "nought"}')
     refused(evaluate(folder, "--classes", tmp_path / "c.json"), "isn't a map of folder names to class numbers")
     (tmp_path / "c.json").write_text('{"0": 77, "1": 1, "2": 2}')
-    refused(evaluate(folder, "--classes", tmp_path / "c.json"), "target 77 is out of range; expected 0 to 9")
+    refused(
+        evaluate(folder, "--classes", tmp_path / "c.json"),
+        "classes maps '0' to class 77, which the model lacks; expected 0 to 9",
+    )
     (folder / "1" / "broken.png").write_bytes(b"no picture")
     result = evaluate(folder, "--methods", "random")
     assert result.code == 1

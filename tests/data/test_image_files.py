@@ -1,5 +1,8 @@
 """Images of every kind, read as Pillow and timm would read them."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import timm
@@ -9,6 +12,7 @@ from small import small_timm
 
 import neuronpath as nph
 from neuronpath.data.files import find_images, open_image
+from neuronpath.data.labelled import find_labelled
 from neuronpath.models.class_names import class_namer
 from neuronpath.models.transform import transform_of
 
@@ -79,6 +83,87 @@ def test_find_images_keeps_named_files_apart(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     named, found = find_images([tmp_path / "a.png", tmp_path])
     assert named == found == [tmp_path / "a.png"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with images in it and below it, through links too, one of them in a circle."""
+    (tmp_path / "in/b/c").mkdir(parents=True)
+    (tmp_path / "out/far").mkdir(parents=True)
+    for name in ("in/z.png", "in/b/a.png", "in/b/c/a.png", "out/o.png", "out/far/p.png"):
+        Image.fromarray(GREY).save(tmp_path / name)
+    (tmp_path / "in/linked").symlink_to("../out")
+    (tmp_path / "in/a").symlink_to("b")  # a second name for what is there anyway
+    (tmp_path / "out/far/up").symlink_to("../../in")
+    (tmp_path / "in/b/also.png").symlink_to("../../out/o.png")
+    return tmp_path / "in"
+
+
+def test_links_are_followed_but_no_folder_is_entered_twice(tree):
+    _, found = find_images([tree])
+    assert [str(path.relative_to(tree)) for path in found] == [
+        "b/a.png", "b/also.png", "b/c/a.png", "linked/far/p.png", "linked/o.png", "z.png",
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_named(tree, monkeypatch, demo):
+    os.mkfifo(tree / "pipe.png")
+    (tree / "b/gone").symlink_to("nowhere")
+    listdir = os.listdir
+
+    def closed(folder):  # to root, who may run this, no folder is closed
+        if str(folder).endswith("c"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", closed)
+    skipped = []
+    _, found = find_images([tree], skipped.append)
+    assert len(found) == 5
+    assert sorted(reason.removeprefix(f"{tree}/") for reason in skipped) == [
+        "b/c can't be read: permission denied; expected a folder of images",
+        "b/gone is a link to nothing; expected an image",
+        "pipe.png is a named pipe; expected an image",
+    ]
+    with pytest.raises(nph.InputError, match=r"can't be read: permission denied|is a named pipe|is a link to nothing"):
+        nph.load_images(tree, demo[0])
+    with pytest.raises(nph.InputError, match=r"c holds no images; .* \(.*c can't be read: permission denied"):
+        find_images([tree / "b/c"], skipped.append)
+    assert len(skipped) == 3
+
+
+def test_pipes_and_devices_are_refused_not_waited_on(tmp_path, demo):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, words in (
+        (tmp_path / "pipe.png", "is a named pipe"),
+        ("/dev/zero", "is a device"),
+        (tmp_path / "x.png", "doesn't exist"),
+    ):
+        for call in (lambda path=path: nph.load_images(path, demo[0]), lambda path=path: open_image(path)):
+            with pytest.raises(nph.InputError, match=f"{words}; expected an image"):
+                call()
+
+
+def test_folders_of_classes(tmp_path, demo):
+    for name in ("in/3", "in/4/deep", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("in/3/a.png", "in/4/b.png", "in/4/deep/c.png", "out/d.png"):
+        Image.fromarray(GREY).save(tmp_path / name)
+    (tmp_path / "in/5").symlink_to("../out")
+    os.mkfifo(tmp_path / "in/4/deep/pipe.png")
+    skipped = []
+    assert find_labelled(tmp_path / "in", demo[0], skip=skipped.append)[1] == [3, 4, 4, 5]
+    assert ["pipe.png is a named pipe" in reason for reason in skipped] == [True]
+    with pytest.raises(nph.InputError, match="is a named pipe"):
+        find_labelled(tmp_path / "in", demo[0])
+    for number in (10, -1):
+        with pytest.raises(
+            nph.InputError, match=f"classes maps '5' to class {number}, which the model lacks; expected 0 to 9"
+        ):
+            find_labelled(tmp_path / "in", demo[0], {"3": 3, "4": 4, "5": number}, skipped.append)
+    (tmp_path / "in/6").symlink_to("nowhere")
+    with pytest.raises(nph.InputError, match="6 is a link to nothing; expected a folder of images"):
+        find_labelled(tmp_path / "in", demo[0])
 
 
 def test_class_names(demo):

@@ -1,6 +1,6 @@
 """The curves of a ranking and their figures, against a second, naive implementation with plain hooks."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 import pytest
@@ -95,6 +95,60 @@ def test_a_ranking_by_gates_beats_a_random_one(demo):
     assert torch.allclose(again.alone, drawn.alone, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["path", "path of neurons", "circuit"])
+def test_paths_and_circuits_rank_their_own_units_and_no_others(random_vit, random_images, kind):
+    model, images = random_vit(3, depth=2), random_images(3, 3)
+    if kind == "circuit":
+        ranking = nph.find_circuit(model, images, criterion="both", controls=False)
+        first = ranking.units
+    else:
+        units = "both" if kind == "path" else "neurons"
+        ranking = nph.find_path(model, images, method="live", units=units, top_k=2)
+        frame = ranking.to_frame().sort_values(["image", "attribution"], ascending=[True, False])
+        first = [
+            [nph.Unit(row.block, row.unit, row.kind) for row in rows.itertuples()] for _, rows in frame.groupby("image")
+        ]
+    own = max(map(len, first))
+    assert own >= 3
+    numbers = range(own + 1)
+    found = nph.faithfulness(model, images, ranking, k=[*numbers, own + 60])
+    assert found.k.tolist() == [*numbers, own + 60, 2 * 64 + (8 if kind != "path of neurons" else 0)]
+    clean = as_logits(model, images)
+    target = clean.argmax(1)
+    for i, units in enumerate(first):
+        for at, k in enumerate(numbers[: len(units) + 1]):
+            with nph.remove(model, units[:k], tokens="all") if k else nullcontext():
+                logits = as_logits(model, images[i : i + 1])[0]
+            p = logits.double().softmax(0)[target[i]].item()
+            assert found.without[i, at].item() == pytest.approx(np.log(p / (1 - p)), abs=1e-3)
+    again = nph.faithfulness(model, images, ranking, k=[*numbers, own + 60], seed=1)
+    for i, units in enumerate(first):
+        assert torch.equal(again.alone[i, : len(units) + 1], found.alone[i, : len(units) + 1])
+    assert not torch.allclose(again.alone[:, own + 1], found.alone[:, own + 1], atol=1e-3)
+    for i in range(3):
+        alone = nph.faithfulness(model, images[i : i + 1], ranking[i], k=[own + 60])
+        assert torch.allclose(alone.alone[0, 1], found.alone[i, own + 1], atol=1e-4)
+
+
+def test_a_function_is_asked_once_for_the_units_in_question(demo):
+    model, images, labels = demo
+    calls = []
+
+    def ranking(given, these, target):
+        calls.append((given, these, target))
+        return nph.rank_units(given, these, target)
+
+    found = nph.faithfulness(model, images[:5], ranking, labels[:5], units="heads", internal_batch_size=2)
+    (given, these, target), *more = calls
+    assert more == []
+    assert len(these) == 5
+    assert torch.equal(target, labels[:5])
+    assert (given.token, {place.kind for place in given.places}) == ("all", {"head"})
+    ranked = nph.rank_units(model, images[:5], labels[:5], units="heads")
+    expected = nph.faithfulness(model, images[:5], ranked, labels[:5], units="heads")
+    assert torch.allclose(found.alone, expected.alone, atol=1e-4)
+
+
 def test_bad_input(demo):
     model, images, _ = demo
     ranking = nph.importance(model, by="random", units="both")
@@ -103,6 +157,13 @@ def test_bad_input(demo):
         (([*ranking[:-1], ranking[-1][:7]],), "ranking has"),
         (([*ranking[:-1], ranking[-1] * torch.nan],), "ranking holds NaN"),
         ((ranking, 10), "target 10 is out of range"),
+        ((lambda *_: ranking[1:],), "ranking has"),
+        ((nph.find_path(model, images[:3], method="random"),), "ranking holds 3 paths or circuits for 2 images"),
     ):
         with pytest.raises(nph.InputError, match=words):
             nph.faithfulness(model, images[:2], *call)
+    with pytest.raises(nph.InputError, match="k holds 2081; expected numbers of units from 0 to 2080"):
+        nph.faithfulness(model, images[:2], ranking, k=[1, 2081])
+    paths = nph.find_path(model, images[:2], method="random", units="both")
+    with pytest.raises(nph.InputError, match="is asked of neurons"):
+        nph.faithfulness(model, images[:2], paths, units="neurons")

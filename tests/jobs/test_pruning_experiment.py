@@ -128,7 +128,7 @@ def test_a_folder_of_images(prune_experiment, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels[index] * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{index}.png")
     words = ("--importances", "activation", "--keeps", "0.5", "--scopes", "block", "--calibration", "10", "--seeds", "1",
-             tmp_path / "images")  # fmt: skip
+             tmp_path / "images", "--model", "demo")  # fmt: skip
     result = prune_experiment(*words, "--out", tmp_path / "e")
     assert (result.code, result.err) == (0, "")
     assert pd.read_csv(tmp_path / "e/summary.csv")["accuracy"].item() > 0.8
@@ -176,13 +176,15 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*out, "--protocol", "paper", "--calibration", 1, "expected more than 1 of them")
     refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
     refused(*out, "--model", "vit_tiny_patch16_224", "no folder was named for vit_tiny_patch16_224")
-    refused(*out, tmp_path / "none", "is no folder; expected one with a folder of images for each class")
+    refused(
+        *out, "--model", "demo", tmp_path / "none", "is no folder; expected one with a folder of images for each class"
+    )
     (tmp_path / "images/cat").mkdir(parents=True)
-    refused(*out, tmp_path / "images", "holds 'cat', which names no class of VisionTransformer")
+    refused(*out, "--model", "demo", tmp_path / "images", "holds 'cat', which names no class of VisionTransformer")
     (tmp_path / "images/3").mkdir()
     Image.new("L", (32, 32)).save(tmp_path / "images/3/one.png")
     (tmp_path / "images/cat").rmdir()
-    refused(*out, tmp_path / "images", "has one image of class 3; expected two at least")
+    refused(*out, "--model", "demo", tmp_path / "images", "has one image of class 3; expected two at least")
     assert not (tmp_path / "e").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("precious")

@@ -139,7 +139,7 @@ def test_bad_input(tiny, random_images):
     wrong = (as_logits(model, images).argmax(1) + 1) % 5
     for call, words in (
         ({"criterion": "hold"}, "criterion 'hold' is unknown; expected one of 'keep', 'break', 'both'"),
-        ({"keep": 0}, "keep is 0; expected a share above 0 and at most 1"),
+        ({"keep": 0}, "keep is 0; expected a finite number above 0 and at most 1"),
         ({"keep": 1.5}, "keep is 1.5"),
         ({"units": "tails"}, "units 'tails' is unknown"),
         ({"baseline": "mean"}, "baseline 'mean' is made of other images"),

@@ -68,7 +68,9 @@ def test_what_is_printed(demo):
 
 def test_a_model_whose_heads_cannot_be_reached_gets_neurons_and_a_line():
     model, images = redrawn(OwnViT()), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(UserWarning, match="the attention heads of OwnViT can't be reached: .*: the path is of neurons alone"):
+    with pytest.warns(
+        UserWarning, match="the attention heads of OwnViT can't be reached: .*: the path is of neurons alone"
+    ):
         paths = nph.find_path(model, images)
     assert (paths.settings.units, paths.settings.method) == ("neurons", "live")
     with warnings.catch_warnings():

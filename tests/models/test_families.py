@@ -200,7 +200,7 @@ def test_a_view_that_forgets_a_part_is_refused():
             return 2 * super().forward(images)
 
     with pytest.raises(nph.InputTypeError, match="Scaled does more than its family's blocks do"):
-        nph.find_path(redrawn(Scaled()), torch.randn(1, 3, 32, 32))
+        nph.find_path(redrawn(Scaled()), torch.randn(1, 3, 32, 32), method="joint")
 
 
 def test_one_block_whose_others_the_head_reads():
@@ -227,7 +227,7 @@ def test_views_with_wrong_sites_are_refused():
         return dataclasses.replace(view_own(model), sites=model.sites())
 
     model, images = redrawn(Odd()), torch.randn(1, 3, 32, 32)
-    assert nph.find_path(model, images).units.shape == (1, 4, 1)
+    assert nph.find_path(model, images, method="joint").units.shape == (1, 4, 1)
     for units in ("heads", "both"):
         with pytest.raises(nph.InputTypeError, match="the view on Odd names no heads in block 3"):
             nph.find_path(model, images, units=units)
@@ -235,7 +235,7 @@ def test_views_with_wrong_sites_are_refused():
         nph.find_path(redrawn(OwnViT()), images, units="both")
     Odd.sites = lambda self: [nph.Site(i, "neuron", nn.Linear(40, 24)) for i in range(4)]
     with pytest.raises(nph.InputTypeError, match="block 0 of Odd never calls the layer whose input is its neurons"):
-        nph.find_path(model, images)
+        nph.find_path(model, images, method="joint")
     with pytest.raises(nph.InputError, match="size is 7; expected a divisor of the 40 channels"):
         nph.Site(0, "head", nn.Linear(40, 24), 7)
     with pytest.raises(nph.InputError, match="kind 'heads' is unknown; expected one of 'head', 'neuron'"):

@@ -19,7 +19,7 @@ def with_and_without_head():
     return whole, body, weight, bias
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "causal"}, {"preset": "progressive"}], ids=str)
+@pytest.mark.parametrize("options", [{"method": "joint"}, {"method": "causal"}, {"preset": "progressive"}], ids=str)
 def test_a_headless_model_with_the_head_as_a_function(options):
     whole, body, weight, bias = with_and_without_head()
     images = small_images(whole, 5)
@@ -85,7 +85,24 @@ def test_sigmoid():
     with torch.no_grad():
         two.head.weight[1], two.head.bias[1] = whole.head.weight[label], whole.head.bias[label]
     images = small_images(whole, 4)
-    found, expected = nph.find_path(whole, images, label, output="sigmoid"), nph.find_path(two, images, 1)
+    found = nph.find_path(whole, images, label, method="joint", output="sigmoid")
+    expected = nph.find_path(two, images, 1, method="joint")
     assert torch.equal(found.neurons, expected.neurons)
     assert torch.allclose(found.score, expected.score, rtol=1e-3)
     assert torch.allclose(found.probability, whole(images).sigmoid()[:, label])
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "prob"])
+def test_the_prediction_is_the_largest_logit_where_all_shares_round_to_one(output):
+    model = small_timm("vision_transformer", "vit_small_patch16_224")
+    with torch.no_grad():
+        model.head.weight.mul_(1000)
+        model.head.bias.fill_(1e5).add_(torch.arange(7.0) * 300)
+    images = small_images(model, 8)
+    logits = model(images)
+    if output == "sigmoid":
+        assert (logits.sigmoid() == 1).all()
+    found = nph.find_path(model, images, method="activation", output=output)
+    assert torch.equal(found.predicted, logits.argmax(1))
+    assert len(found.predicted.unique()) > 1
+    assert torch.equal(found.target, found.predicted)

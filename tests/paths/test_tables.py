@@ -43,7 +43,10 @@ def test_a_notebook_shows_a_row_an_image(paths):
     for row, path in zip(rows, paths, strict=False):
         assert row[0] == path.names[0]
         assert row[1] == f"{int(path.predicted)} {float(path.predicted_probability):.3f}"
-        pairs = [zip(*block, strict=True) for block in zip(path.neurons[0].tolist(), path.attribution[0].tolist(), strict=True)]
+        pairs = [
+            zip(*block, strict=True)
+            for block in zip(path.neurons[0].tolist(), path.attribution[0].tolist(), strict=True)
+        ]
         assert row[2] == " ".join("+".join(f"({n})" if worth < 0 else str(n) for n, worth in block) for block in pairs)
         assert float(row[3]) == pytest.approx(float(path.score), rel=1e-3)
         assert float(row[4]) == pytest.approx(float(path.attribution.sum()), rel=1e-3)

@@ -2,6 +2,8 @@
 
 import io
 import sys
+from dataclasses import replace
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +25,11 @@ from neuronpath.plots.parts import BLUE, SERIES, VERMILLION
 @pytest.fixture(scope="module")
 def paths(demo):
     return nph.find_path(demo[0], demo[1][:3], method="joint")
+
+
+@pytest.fixture(scope="module")
+def both(demo):
+    return nph.find_path(demo[0], demo[1][:3])
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +56,17 @@ SIMILARITY = pd.DataFrame(
 )
 
 
-def every_figure(demo, paths, threes) -> dict[str, Figure]:
+def every_figure(demo, paths, both, threes) -> dict[str, Figure]:
     model, images, _ = demo
     images = images[:3]
     return {
         "path": plots.plot_path(paths, images),
+        "path of both": plots.plot_path(both, images),
+        "path of both alone": plots.plot_path(both),
+        "methods of both": plots.plot_methods({"live": both, "again": both}, images),
         "paths": plots.plot_paths(threes[1]),
+        "paths of both": plots.plot_paths(both),
+        "distribution of both": plots.plot_distribution(both),
         "methods": plots.plot_methods(
             {"joint": paths, "causal": nph.find_path(model, images, method="causal")}, images
         ),
@@ -68,9 +80,9 @@ def every_figure(demo, paths, threes) -> dict[str, Figure]:
     }
 
 
-def test_nothing_is_cut_off_and_pyplot_is_left_alone(demo, paths, threes):
+def test_nothing_is_cut_off_and_pyplot_is_left_alone(demo, paths, both, threes):
     before = dict(mpl.rcParams)
-    for name, figure in every_figure(demo, paths, threes).items():
+    for name, figure in every_figure(demo, paths, both, threes).items():
         figure.draw_without_rendering()
         width, height = figure.canvas.get_width_height()
         box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
@@ -86,7 +98,7 @@ def test_nothing_is_cut_off_and_pyplot_is_left_alone(demo, paths, threes):
 def test_the_points_are_the_path(paths, demo):
     figure = nph.plot_path(paths, demo[1][:3], index=2)
     figure.draw_without_rendering()
-    image, ax = figure.axes
+    image, ax, _ = figure.axes
     assert ax.lines[0].get_ydata().tolist() == paths.neurons[2, :, 0].tolist()
     assert sum(len(points.get_offsets()) for points in ax.collections) == 8
     raising, lowering = ax.collections
@@ -97,6 +109,40 @@ def test_the_points_are_the_path(paths, demo):
         assert np.array_equal(np.argsort(points.get_sizes()), np.argsort(here))
     assert f"class {int(paths.target[2])}" in ax.get_title()
     assert np.asarray(image.images[0].get_array()).shape[:2] == (32, 32)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_labels_of_heads_and_neurons_cover_nothing(both, demo, index):
+    figure = nph.plot_path(both, demo[1][:3], index)
+    figure.draw_without_rendering()
+    ax = figure.axes[1]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    units = both.units_of(index)
+    assert [t.get_text() for t in ax.texts] == [f"{'h' if u.kind == 'head' else ''}{u.index}" for u in units]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    points = ax.transData.transform(np.concatenate([points.get_offsets() for points in ax.collections]))
+    assert len(points) == 16
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    line = ax.transData.transform(ax.lines[0].get_xydata())
+    between = np.concatenate([np.linspace(a, b, 200) for a, b in pairwise(line)])
+    assert not any(box.contains(*point) for box in boxes for point in between)
+
+
+def test_what_is_left_is_told_in_bars_or_in_the_title(both, demo):
+    told = {"as it is": both.probability, "without the path": both.left, "without a random path": both.random_left}
+    figure = nph.plot_path(both, demo[1][:3], index=1)
+    bars = figure.axes[2]
+    assert [bar.get_width() for bar in bars.patches] == [float(value[1]) for value in told.values()]
+    assert [text.get_text() for text in bars.texts] == [f"{name} {value[1]:.3f}" for name, value in told.items()]
+    assert figure.axes[1].get_title() == f"class {both.target[1]}, probability {both.probability[1]:.3f}"
+    alone = nph.plot_path(both, index=1).axes[0].get_title()
+    assert alone.endswith(f"without the path {both.left[1]:.3f}, without a random one {both.random_left[1]:.3f}")
+    unknown = replace(both, random_left=both.random_left * torch.nan)
+    assert len(nph.plot_path(unknown, demo[1][:3]).axes[2].patches) == 2
+    classless = replace(unknown, left=both.left * torch.nan)
+    figure = nph.plot_path(classless, demo[1][:3])
+    assert len(figure.axes) == 2
+    assert figure.axes[1].get_title().endswith(f"removal takes {both.removal[0]:.4g}")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +253,22 @@ def test_a_gallery_holds_the_most_active(demo):
             assert torch.equal(pictures[number], images[number])
 
 
+def test_a_gallery_of_the_mean_over_all_tokens(demo, both):
+    model, images, _ = demo
+    seen = []
+    handle = model.blocks[4].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0][..., 163]))
+    with torch.no_grad():
+        model(images[:50])
+    handle.remove()
+    top = seen[0].mean(1).topk(3)
+    figure = plots.plot_gallery(model, images[:50], [(4, 163)], 3, token="all")
+    told = [f"no. {number}\n{value:#.3g}" for value, number in zip(*map(torch.Tensor.tolist, top), strict=True)]
+    assert [ax.get_xlabel() for ax in figure.axes] == told
+    of_a_path = plots.plot_gallery(model, images[:50], both, 3, index=1)  # read on all tokens
+    same = plots.plot_gallery(model, images[:50], both.units_of(1), 3, token="all")
+    assert [ax.get_xlabel() for ax in of_a_path.axes] == [ax.get_xlabel() for ax in same.axes]
+
+
 def test_the_distribution_and_its_preferred_path(threes):
     paths = threes[1]
     ax = plots.plot_distribution(paths).axes[0]
@@ -297,7 +359,7 @@ def test_along_a_live_path(demo, baseline):
         left = model(images[3:6]).softmax(1)[1, paths.target[1]]
     assert value[0] == pytest.approx(float(left), abs=1e-5)
     assert value[-1] == pytest.approx(float(paths.probability[1]), abs=1e-5)
-    figure = plots.plot_alpha(model, images[3:6], paths, 1, reference=reference, gradient=True, n_points=401)
+    figure = plots.plot_alpha(model, images[3:6], paths, 1, reference=reference, gradient=True, n_points=101)
     alpha, slope = figure.axes[0].lines[0].get_data()
     assert np.trapezoid(slope, alpha) == pytest.approx(float(paths.removal[1]), rel=2e-3)
 
@@ -344,7 +406,7 @@ def test_bad_arguments(paths, demo):
     refused = [
         ("index 3 is out of range", lambda: nph.plot_path(paths, index=3)),
         ("2 images for 3 paths", lambda: nph.plot_path(paths, images[:2])),
-        ("paths is a list", lambda: plots.plot_paths([1, 2])),
+        ("paths is [1, 2]; expected NeuronPaths", lambda: plots.plot_paths([1, 2])),
         ("names no methods", lambda: plots.plot_methods({})),
         ("2 images for 3 paths", lambda: plots.plot_places(model, images[:2], paths)),
         ("neuron 256 of block 0", lambda: plots.plot_gallery(model, images[:3], [(0, 256)])),

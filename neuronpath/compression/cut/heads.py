@@ -10,9 +10,10 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
+from ...models.adapters import name_of, weight_of
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, keep_rows, module_around
+from .part import Part, can_be_cut, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Heads(Part):
 
     def incoming(self) -> Tensor:
         """Of the values: queries and keys say where a head looks, not what it writes."""
-        value = self.qkv.weight.detach().double().unflatten(0, (3, self.width, self.size))[2]
+        value = weight_of(self.qkv).unflatten(0, (3, self.width, self.size))[2]
         return value.flatten(1)
 
     def cut(self, kept: Tensor, mean: Tensor | None = None) -> None:
@@ -60,7 +61,9 @@ def heads_of(vit: ViT, site: int) -> Heads:
     if type(module.norm) is not nn.Identity:
         raise InputTypeError(f"{name} with a norm over all of its heads; that can't be cut head by head")
     gate = getattr(module, "gate", None)
-    odd = [m for m in (module.qkv, proj, gate) if m is not None and type(m) is not nn.Linear]
+    odd = [m for m in (module.qkv, proj, gate) if m is not None and not can_be_cut(m)]
     if odd:
-        raise InputTypeError(f"{name} with {type(odd[0]).__name__}; expected plain torch.nn.Linear layers")
+        raise InputTypeError(
+            f"{name} with {name_of(odd[0])}; expected plain torch.nn.Linear layers, or those with LoRA of peft"
+        )
     return Heads(module, proj, vit.sites[site].size, module.qkv, gate)

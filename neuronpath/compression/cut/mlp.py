@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
+from ...models.adapters import is_adapter, is_linear, layers_of, name_of, weight_of
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, keep_rows, module_around
+from .part import Part, can_be_cut, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Mlp(Part):
         return self.ups[0].in_features
 
     def incoming(self) -> Tensor:
-        rows = [up.weight.detach().double().unflatten(0, (-1, self.width)) for up in self.ups]
+        rows = [weight_of(up).unflatten(0, (-1, self.width)) for up in self.ups]
         return torch.cat([part for packed in rows for part in packed], 1)
 
     def cut(self, kept: Tensor, mean: Tensor | None = None) -> None:
@@ -74,12 +75,14 @@ def mlp_of(vit: ViT, site: int) -> Mlp:
         raise InputTypeError(
             f"{name} has its down-projection in no module of its own; expected an MLP such as timm's Mlp"
         )
-    inside = [m for m in module.modules() if m is not module and m is not down]
-    ups = [m for m in inside if isinstance(m, nn.Linear)]
-    odd = [m for m in [*ups, down] if type(m) is not nn.Linear]
+    inside = [m for m in layers_of(module) if m is not module and m is not down]
+    ups = [m for m in inside if is_linear(m)]
+    odd = [m for m in [*ups, down] if not can_be_cut(m)] + [m for m in inside if is_adapter(m) and not is_linear(m)]
     if odd or not ups:
-        found = type(odd[0]).__name__ if odd else "no up-projection"
-        raise InputTypeError(f"{name} has an MLP with {found}; expected plain torch.nn.Linear layers")
+        found = name_of(odd[0]) if odd else "no up-projection"
+        raise InputTypeError(
+            f"{name} has an MLP with {found}; expected plain torch.nn.Linear layers, or those with LoRA of peft"
+        )
     wrong = [m for m in ups if m.out_features not in (width, 2 * width)]
     behind = inside[inside.index(ups[-1]) + 1 :]  # what comes before the up-projection normalises the residual stream
     norms = [m for m in behind if next(m.parameters(recurse=False), None) is not None]

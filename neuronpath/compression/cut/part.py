@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
+from ...models.adapters import is_low_rank
 from ...models.hooks import at_rest, eager
 from ...models.vit import ViT
 
@@ -63,6 +65,11 @@ class Part(ABC):
             down.bias = nn.Parameter(bias, requires_grad=down.weight.requires_grad)
         down.weight = nn.Parameter(down.weight.detach()[:, channels].clone(), requires_grad=down.weight.requires_grad)
         down.in_features = len(channels)
+
+
+def can_be_cut(layer: Any) -> bool:
+    """Whether a layer's weights are a matrix (out, in) and nothing else, an adapter's aside that can be merged into it."""
+    return type(layer.base_layer if is_low_rank(layer) else layer) is nn.Linear
 
 
 def module_around(vit: ViT, site: int) -> nn.Module:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...checks import InputError, InputTypeError, check_count, check_one_of
+from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
 from ...models.outputs import Output, as_target
 from ...models.view import TOKENS, check_model, view
 from ...models.vit import ViT
@@ -21,6 +21,7 @@ from .registry import Calibration, importance_named, list_importances, register_
 __all__ = ["Calibration", "importance", "list_importances", "register_importance"]
 
 
+@checked
 def importance(
     source: NeuronPaths | nn.Module | ViT,
     images: Tensor | None = None,

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ...models.adapters import weight_of
 from ...models.vit import ViT
 from ..cut import part_of
 from .registry import register_importance
@@ -13,6 +14,6 @@ def magnitude(vit: ViT, _seed: int) -> list[Tensor]:
     found = []
     for site in range(len(vit.sites)):
         part = part_of(vit, site)
-        outgoing = vit.sites[site].reader.weight.detach().double().unflatten(1, (-1, vit.sites[site].size))
+        outgoing = weight_of(part.down).unflatten(1, (-1, part.size))
         found.append((part.incoming().norm(dim=1) * outgoing.norm(dim=(0, 2))).float().cpu())
     return found

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...checks import InputError
+from ...checks import InputError, check_one_of, checked
 from ...models.hooks import at_rest
 from ...models.outputs import Output
 from ...models.vit import ViT
@@ -58,8 +58,10 @@ class Calibration:
 _IMPORTANCES: dict[str, Importance] = {}
 
 
+@checked
 def register_importance(name: str, source: str) -> Callable[[Callable], Callable]:
     """Decorate a function that measures an importance, to be found under this name; see :class:`Importance`."""
+    check_one_of("source", source, tuple(SOURCES))
 
     def register(of: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
         _IMPORTANCES[name] = Importance(name, source, of)
@@ -68,8 +70,11 @@ def register_importance(name: str, source: str) -> Callable[[Callable], Callable
     return register
 
 
+@checked
 def list_importances(*sources: str) -> list[str]:
     """The names that ``importance(by=...)`` takes; with ``sources`` ("paths", "images", "weights") those made of them."""
+    for source in sources:
+        check_one_of("source", source, tuple(SOURCES))
     return sorted(name for name, found in _IMPORTANCES.items() if not sources or found.source in sources)
 
 

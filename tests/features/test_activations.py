@@ -1,0 +1,63 @@
+"""What units do on images, held against a plain hook; and what can't be had of a damaged model."""
+
+import copy
+
+import pytest
+import torch
+
+import neuronpath as nph
+
+
+def refused(match, call):
+    with pytest.raises(nph.InputError, match=match) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+
+
+CALLS = {
+    "maps": lambda model, images, **options: nph.activation_maps(model, images, [3] * 8, **options),
+    "means": lambda model, images, **options: nph.mean_activations(model, images, **options),
+    "most active": lambda model, images, **options: nph.most_active(model, images, [(2, 3)], 2, **options),
+}
+calls = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@calls
+def test_a_model_with_nan_is_refused_not_averaged(demo, call):
+    model, images = copy.deepcopy(demo[0]), demo[1][:3]
+    model.blocks[1].mlp.fc1.bias.data[7] = torch.nan
+    refused(
+        r"the model's blocks\.1\.mlp\.fc1\.bias holds NaN or infinity; expected finite weights",
+        lambda: call(model, images),
+    )
+    model = copy.deepcopy(demo[0])
+    model.blocks[2].mlp.act.forward = lambda x: x / 0
+    refused("the neurons of block 2 hold NaN or infinity; expected finite activations", lambda: call(model, images))
+
+
+@calls
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, None, True])
+def test_batches_of_no_size(demo, call, batch_size):
+    refused(
+        f"batch_size is {batch_size!r}; expected a whole number",
+        lambda: call(demo[0], demo[1][:3], batch_size=batch_size),
+    )
+
+
+@calls
+def test_batches_change_nothing(demo, call):
+    def flat(found):
+        parts = found if isinstance(found, list | tuple) else [found]
+        return torch.cat([part.flatten().float() for part in parts if torch.is_tensor(part)])
+
+    expected = flat(call(demo[0], demo[1][:5]))
+    assert torch.allclose(flat(call(demo[0], demo[1][:5], batch_size=2)), expected, atol=1e-5)
+
+
+def test_means_by_hand(demo):
+    seen = []
+    handle = demo[0].blocks[5].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        demo[0](demo[1][:3])
+    handle.remove()
+    assert torch.allclose(nph.mean_activations(demo[0], demo[1][:3], token="all")[5], seen[0].mean((0, 1)), atol=1e-6)
