@@ -11,6 +11,8 @@ from .compression.prune import mask as mask
 from .compression.prune import prune as prune
 from .compression.recover import recover as recover
 from .data.files import load_images as load_images
+from .evaluation.class_circuit import ClassCircuit as ClassCircuit
+from .evaluation.class_circuit import class_circuit as class_circuit
 from .evaluation.class_path import ClassPath as ClassPath
 from .evaluation.class_path import class_path as class_path
 from .evaluation.evaluate import evaluate as evaluate

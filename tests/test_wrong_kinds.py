@@ -23,7 +23,7 @@ from neuronpath.evaluation.interventions import edited
 METHODS = {nph.NeuronPaths: ("load", "save", "renamed", "units_of", "name_of"), nph.Circuit: ("load", "save", "concat")}
 # functions whose arguments aren't looked at by ``checked`` yet, and arguments that still fail otherwise: neither should be here
 PENDING = {"report", "Circuit.load", "Circuit.save", "Circuit.concat"}
-KNOWN = {("edited", "edit"), ("find_circuit", "reference"), ("Circuit.concat", "parts")}
+KNOWN = {("edited", "edit"), ("Circuit.concat", "parts")}
 
 
 def functions():
@@ -88,6 +88,7 @@ def good(name):
     return {
         "activation_maps": {**seen, "path": t.paths},
         "check_picture": {"path": "a.png"},
+        "class_circuit": {**seen, "labels": t.frozen.predicted, "halves": False},
         "class_path": {**seen, "labels": labels},
         "cluster": {"similarities": t.similarity},
         "concat": {"parts": [t.paths]},
@@ -115,6 +116,7 @@ def good(name):
         "most_active": {**seen, "units": [(0, 1)]},
         "path_graph": {**seen, "paths": t.paths},
         "plot_alpha": {**seen, "paths": t.frozen, "n_points": 3},
+        "plot_circuit": {"circuit": t.circuit},
         "plot_curves": {"curves": t.curves},
         "plot_deviation": {"frame": t.deviation},
         "plot_distribution": {"paths": t.paths},

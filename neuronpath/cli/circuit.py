@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .options import BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Token, Units
-from .sources import open_source
+from .options import Baseline, BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Reference, Token, Units
+from .sources import open_reference, open_source
 
 
 def circuit(
@@ -22,43 +22,41 @@ def circuit(
     keep: Annotated[float, typer.Option(help="The share of the probability that counts as kept.")] = 0.9,
     units: Units = None,
     token: Token = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            help="What units are ablated to: zero, mean, resample. [default: mean where there is a reference]"
-        ),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="A folder of other images, for the baseline. [of the digits: 400 training digits]"),
-    ] = None,
+    baseline: Baseline = None,
+    reference: Reference = None,
     controls: Annotated[bool, typer.Option(help="Also try random circuits, and the runner-up's.")] = True,
     seed: Annotated[int, typer.Option(help="Of random circuits and of resample.")] = 0,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the circuits here, as JSON.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --out replace an existing file.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the first image's circuit here (.png, .svg, .pdf).")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --out and --plot replace existing files.")
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Find the few units that keep an image's decision alone, or break it when they go.
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    from .. import demo
-    from ..data.files import load_images
-    from ..files import check_writable
+    from ..files import check_distinct, check_writable, write_whole
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
+    from ..plots import check_picture, plot_circuit
 
-    if out is not None:
-        check_writable(out, overwrite)
+    check_distinct([out, plot])
+    for path in (out, plot):
+        if path is not None:
+            check_writable(path, overwrite)
+    if plot is not None:
+        check_picture(plot)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
-    others = None if reference is None else load_images(reference, source.model)[0]
-    if others is None and not images and baseline != "zero":
-        others = demo.load("train")[1][:400]
+    others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     parts: list[Circuit] = []
+    first = None
     with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:
         for pixels, names in source.batches:
+            first = pixels[:1] if first is None else first
             parts.append(
                 find_circuit(
                     source.model, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
@@ -69,6 +67,8 @@ def circuit(
     circuits = Circuit.concat(parts)
     if out is not None:
         circuits.save(out, overwrite)
+    if plot is not None:
+        write_whole(plot, plot_circuit(circuits[0], first).savefig, overwrite)
     if not quiet:
         print(circuits.to_text())
     return code

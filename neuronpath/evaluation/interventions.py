@@ -110,7 +110,7 @@ def remove(
     """The units ablated: at 0, or at what they are on other images.
 
     Args:
-        model, path, units, tokens: as of :func:`~neuronpath.evaluation.interventions.edited`.
+        model: and ``path``, ``units``, ``tokens`` as of :func:`~neuronpath.evaluation.interventions.edited`.
         baseline: what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
         reference: the images (R, C, H, W) for that.

@@ -119,6 +119,8 @@ def prepared(
     if not vit.has_head:
         raise InputTypeError(f"{type(vit.model).__name__} has no classes, so no decision; expected a model with a head")
     baseline = baseline_named(baseline, reference)
+    if reference is not None:
+        check_images(reference, "reference")
     halves = [reference]
     if baseline == "mean" and reference is not None and len(reference) > 3:
         halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]

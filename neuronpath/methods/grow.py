@@ -1,8 +1,9 @@
 """The search for a circuit: grow it from nothing, bisect the last growth, prune it back. A circuit is of one image, or of many.
 
-    S = {}
-    until the criterion holds:
-        g = derivatives of the log-odds to all gates, only S on (keep), S off (break), or both summed
+    S = {};  c = 0.3 (break: 0)
+    until the criterion holds with c = 0:
+        g = derivatives of the log-odds to all gates, S on and all others at c (keep), S at c and all others on (break), or both summed
+        if the criterion holds with this c: go on with c = 0.1, then 0
         S += the absent units with the largest g > 0: as many as promise a third of the log-odds that are missing,
              but at least a quarter of what S has, and at most half of that and 8
     bisect the last addition
@@ -10,7 +11,8 @@
     walk through S, smallest g first:  without the next chunk, does the criterion hold?  then drop it, and double the chunk;
         else try a quarter of it, or pass by what is a single unit;  stop behind 4 such in a row
 
-The log-odds of the target don't saturate as its probability does. Of a circuit of many images the derivatives, and what is asked for,
+The log-odds of the target don't saturate as its probability does. With c above 0 the first units are chosen where the model is still
+half itself: there derivatives promise more of what units do together than where nearly all is ablated. Of a circuit of many images the derivatives, and what is asked for,
 are means over them. A circuit that does what it must leaves the growth.
 """
 
@@ -24,6 +26,7 @@ from ..runs.clean import CleanRun, gradients_of
 from ..runs.gates import Ablated, gated_answer
 
 PROMISED = 1 / 3  # of the missing log-odds: what a growth is to bring
+LEVELS = (0.3, 0.1, 0.0)  # of the gates that are off, while a circuit that keeps grows
 LEAST, MOST, MORE = 1 / 4, 1 / 2, 8  # of a growth, in units: shares of what is there, and what may come on top
 CHUNK = 1 / 8  # of the circuit: what pruning tries to drop first
 PATIENCE, TRIALS = 4, 60  # of pruning: single units in a row that can't go, and trials in all
@@ -102,9 +105,9 @@ class Grower:
         self.run.pieces.each(len(images), work)
         return self._met(said, places, len(circuits))
 
-    def slopes(self, mask: Tensor, circuits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The derivatives (R, N) to all gates at circuits (R,) of these units (R, N), whether these do what they must, (R,), and the
-        log-odds that they lack, (R,)."""
+    def slopes(self, mask: Tensor, circuits: Tensor, off: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The derivatives (R, N) to all gates at circuits (R,) of these units (R, N), gates that are off being at ``off`` (R,), whether
+        these do what they must, (R,), and the log-odds that they lack, (R,)."""
         images, places = self._images_of(circuits)
         slopes = torch.zeros(mask.shape, device=mask.device)
         lacking = torch.zeros(len(images), device=mask.device)
@@ -113,7 +116,9 @@ class Grower:
         def work(piece: slice) -> None:
             here, place = images[piece], places[piece]
             for alone in self.criterion.runs:
-                gates = (mask[place] == alone).to(self.run.middle.dtype).requires_grad_()
+                gates = (
+                    torch.where(mask[place] == alone, 1.0, off[place, None]).to(self.run.middle.dtype).requires_grad_()
+                )
                 with torch.enable_grad():
                     answers = self._answers(gates, here, 1.0)
                     odds = log_odds(answers, self.target[here])
@@ -152,20 +157,25 @@ class Grower:
         mask = torch.zeros(len(active), self.width, dtype=torch.bool, device=active.device)
         before, last = mask.clone(), torch.zeros(mask.shape, device=mask.device)
         found = torch.zeros_like(active, dtype=torch.bool)
+        levels = torch.tensor(LEVELS if self.criterion.keeps else LEVELS[-1:], device=mask.device)
+        step = torch.zeros_like(active)
         while len(active):
-            slopes, done, lacking = self.slopes(mask[active], active)
-            found[active[done]] = True
+            slopes, done, lacking = self.slopes(mask[active], active, levels[step[active]])
+            eased = done & (step[active] < len(levels) - 1)
+            step[active[eased]] += 1
+            found[active[done & ~eased]] = True
             worth = torch.where(mask[active], -torch.inf, slopes)
             helps = worth > 0  # where none promises to, all do
             worth = torch.where(helps | ~helps.any(1, keepdim=True), worth, -torch.inf)
-            going = ~done & worth.isfinite().any(1)
-            active, slopes, worth, lacking = active[going], slopes[going], worth[going], lacking[going]
-            before[active], last[active] = mask[active], slopes
+            grows = ~done & worth.isfinite().any(1)
+            growing, slopes, worth, lacking = active[grows], slopes[grows], worth[grows], lacking[grows]
+            active = active[eased | grows]
+            before[growing], last[growing] = mask[growing], slopes
             best = worth.sort(dim=1, descending=True, stable=True)
             wanted = (best.values.clamp(min=0).cumsum(1) < PROMISED * lacking[:, None]).sum(1) + 1
-            size = mask[active].sum(1)
+            size = mask[growing].sum(1)
             more = wanted.clamp(max=(MOST * size).ceil().long() + MORE).maximum((LEAST * size).ceil().long())
-            mask[active] |= self._first(best.indices, more.minimum(worth.isfinite().sum(1)))
+            mask[growing] |= self._first(best.indices, more.minimum(worth.isfinite().sum(1)))
         self._bisect(mask, before, last, found)
         return mask, found, last
 
@@ -194,7 +204,7 @@ class Grower:
         slopes = torch.zeros(mask.shape, device=mask.device)
         if not len(active):
             return slopes
-        slopes[active] = self.slopes(mask[active], active)[0]
+        slopes[active] = self.slopes(mask[active], active, torch.zeros_like(slopes[active, 0]))[0]
         order = torch.where(mask, slopes, torch.inf).argsort(dim=1, stable=True)
         size = mask.sum(1)
         chunk = (CHUNK * size).long().clamp(min=1)

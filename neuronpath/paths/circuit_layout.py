@@ -23,34 +23,32 @@ class Spot:
 class Stacks:
     """The spots of a circuit's units, the most important of each column lowest.
 
-    ``across`` is how many stand side by side, ``bases`` the row on which each kind stands, ``height`` the rows of all. ``gap`` rows
-    are left below each kind.
+    ``across`` is how many stand side by side, ``bases`` the row on which each kind stands, ``height`` the rows of all. Below each kind
+    a row is free, or, where units stand side by side, ``gap`` rows.
     """
 
     def __init__(self, units: Sequence[Unit], places: Sequence[Place], gap: float = 1.0) -> None:
-        self.blocks = sorted({place.block for place in places} or {unit.block for unit in units})
+        self.blocks = sorted({place.block for place in places} | {unit.block for unit in units})
         self.columns: dict[tuple[int, str], list[tuple[int, Unit]]] = {}
         for rank, unit in enumerate(units):
             self.columns.setdefault((unit.block, unit.kind), []).append((rank, unit))
-        self.total = len(units)
         self.across = -(-max(map(len, self.columns.values()), default=1) // STACK)
         self.bases: dict[str, float] = {}
         self.height = 0.0
+        self._last = max(len(units) - 1, 1)
+        free = 1.0 if self.across == 1 else gap
         for kind in ("neuron", "head"):
-            most = max((len(column) for (_, each), column in self.columns.items() if each == kind), default=0)
-            if most:
-                self.bases[kind] = self.height + gap
-                self.height += gap + -(-most // self.across)
+            if sizes := [len(column) for (_, each), column in self.columns.items() if each == kind]:
+                self.bases[kind] = self.height + free
+                self.height += free + self.rows(max(sizes))
+
+    def rows(self, count: int) -> int:
+        """The rows that so many units take."""
+        return -(-count // self.across)
 
     def __iter__(self) -> Iterator[Spot]:
-        """The spots, the most important first."""
-        spots = [
-            self.spot(at, rank, unit) for column in self.columns.values() for at, (rank, unit) in enumerate(column)
-        ]
-        return iter(sorted(spots, key=lambda spot: spot.rank))
-
-    def spot(self, at: int, rank: int, unit: Unit) -> Spot:
-        """Of the unit that comes as number ``at`` in its column."""
-        row, slot = divmod(at, self.across)
-        x = unit.block + COLUMN * ((slot + 0.5) / self.across - 0.5)
-        return Spot(unit, rank, x, self.bases[unit.kind] + row, 1 - rank / max(self.total - 1, 1))
+        for column in self.columns.values():
+            for at, (rank, unit) in enumerate(column):
+                row, slot = divmod(at, self.across)
+                x = unit.block + COLUMN * ((slot + 0.5) / self.across - 0.5)
+                yield Spot(unit, rank, x, self.bases[unit.kind] + row, 1 - rank / self._last)

@@ -214,8 +214,10 @@ class NeuronPaths:
         return self.delta.abs() / self.output_change.abs().clamp(min=1e-6)
 
     @checked
-    def name_of(self, label: int) -> str:
+    def name_of(self, label: int | Tensor) -> str:
         """A class's name where it is known, else its number."""
+        if isinstance(label, Tensor) and (label.numel() != 1 or label.is_floating_point() or label.is_complex()):
+            raise InputTypeError(f"label is a tensor of shape {tuple(label.shape)}, {label.dtype}; expected one class")
         return self.class_names.get(int(label), str(int(label)))
 
     @checked

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from ..checks import InputError, checked
 from .alpha import plot_alpha
+from .circuit import plot_circuit
 from .classes import plot_distribution, plot_similarity
 from .curves import plot_curves
 from .graph import plot_graph
@@ -17,6 +18,7 @@ from .tables import plot_deviation, plot_pruning
 __all__ = [
     "check_picture",
     "plot_alpha",
+    "plot_circuit",
     "plot_curves",
     "plot_deviation",
     "plot_distribution",

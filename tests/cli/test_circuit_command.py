@@ -1,5 +1,6 @@
 """The command neuronpath circuit: what it prints, writes and refuses."""
 
+import io
 import sys
 
 import numpy as np
@@ -24,7 +25,7 @@ def circuit(monkeypatch, capsys):
 
 
 def test_without_arguments_ten_digits(circuit, tmp_path):
-    result = circuit("--criterion", "break", "--out", tmp_path / "c.json")
+    result = circuit("--criterion", "break", "--out", tmp_path / "c.json", "--plot", tmp_path / "c.png")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert len(lines) == 11
@@ -35,6 +36,9 @@ def test_without_arguments_ten_digits(circuit, tmp_path):
     again = nph.find_circuit(model, images[first], criterion="break", reference=nph.demo.load("train")[1][:400])
     assert again.units == saved.units
     assert f"{len(saved.units[3])} (" in lines[4]
+    drawn = io.BytesIO()
+    nph.plots.plot_circuit(saved[0], images[first][:1]).savefig(drawn)
+    assert np.array_equal(Image.open(tmp_path / "c.png"), Image.open(drawn))
 
 
 def test_images_of_ones_own_in_batches(circuit, tmp_path):
@@ -62,4 +66,16 @@ def test_bad_arguments_are_refused_in_one_line(circuit, tmp_path):
     refused(circuit("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no images were named")
     (tmp_path / "c.json").write_text("precious")
     refused(circuit("--out", tmp_path / "c.json"), "c.json exists already", "--overwrite")
+    refused(circuit("--plot", tmp_path / "c.json"), "c.json exists already", "--overwrite")
+    refused(circuit("--plot", tmp_path / "c.bmpp"), "c.bmpp names no kind of picture")
+    refused(circuit("--out", tmp_path / "d.png", "--plot", tmp_path / "d.png"), "d.png is named for two outputs")
+    assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
     assert (tmp_path / "c.json").read_text() == "precious"
+
+
+def test_ablated_to_zero_without_a_reference(circuit, tmp_path):
+    result = circuit(
+        "--baseline", "zero", "--criterion", "break", "--no-controls", "--quiet", "--out", tmp_path / "c.json"
+    )
+    assert (result.code, result.out) == (0, "")
+    assert nph.Circuit.load(tmp_path / "c.json").settings.baseline == "zero"

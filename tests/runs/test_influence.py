@@ -49,7 +49,7 @@ def test_textbook(random_vit, random_images, pool, output, k, quadrature):
 @pools
 def test_a_found_path_has_the_textbooks_figures(random_vit, random_images, pool):
     model, images = random_vit(33, pool).double(), random_images(34, 5).double()
-    paths = nph.find_path(model, images, [3, 0, 0, 4, 1], n_steps=6, top_k=2)
+    paths = nph.find_path(model, images, [3, 0, 0, 4, 1], n_steps=6, top_k=2, method="joint")
     nodes, weights = np.polynomial.legendre.leggauss(6)
     expected = textbook.joint_score(model, images, paths.target, paths.neurons, (nodes + 1) / 2, weights / 2)
     for found, figure in zip((paths.score, paths.attribution, paths.output_change), expected, strict=True):
@@ -70,7 +70,7 @@ def test_one_path_for_all_images(random_vit, random_images):
 def test_completeness_on_all_digits(demo):
     """The attributions sum to what the output really loses, by two plain runs of the model in float64."""
     model, images, _ = demo
-    paths = nph.find_path(model, images)
+    paths = nph.find_path(model, images, method="joint")
     model = copy.deepcopy(model).double().requires_grad_(False)
     change = []
     for start in range(0, len(images), 40):
@@ -100,9 +100,9 @@ def test_the_run_at_1_is_the_clean_run(random_vit, random_images, pool):
 
 def test_digits_in_batches_and_pieces(demo):
     model, images, _ = demo
-    whole = nph.find_path(model, images[:8])
-    alone = nph.concat([nph.find_path(model, image[None]) for image in images[:8]])
-    pieces = [nph.find_path(model, images[:8], internal_batch_size=size) for size in (1, 3, 7)]
+    whole = nph.find_path(model, images[:8], method="joint")
+    alone = nph.concat([nph.find_path(model, image[None], method="joint") for image in images[:8]])
+    pieces = [nph.find_path(model, images[:8], method="joint", internal_batch_size=size) for size in (1, 3, 7)]
     for paths in (alone, *pieces):
         assert torch.equal(paths.neurons, whole.neurons)
         assert paths.score.tolist() == pytest.approx(whole.score.tolist(), rel=1e-5)
