@@ -37,13 +37,13 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def report(title: str, rows: list[dict[str, Any]], path: Path | None, device: str = "cpu") -> None:
-    """Print the rows as a table; write them as JSON where a path is given."""
+def report(title: str, rows: list[dict[str, Any]], path: Path | None, device: str = "cpu", **more: Any) -> None:
+    """Print the rows as a table; write them as JSON, and what else there is, where a path is given."""
     about = machine(device)
     print(f"\n{title}\n{', '.join(f'{k} {v}' for k, v in about.items())}\n")
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
     if path is not None:
-        text = json.dumps({"title": title, "machine": about, "rows": rows}, indent=1)
+        text = json.dumps({"title": title, "machine": about, "rows": rows, **more}, indent=1)
         write_whole(path, lambda part: part.write_text(text + "\n"), overwrite=True)
 
 

@@ -5,21 +5,22 @@
 Each model is a timm VisionTransformer (16 x 16 pixels in patches of 4, 4 blocks of 4 heads and 128 neurons, 64 channels, ReLU, no
 norms). Its residual stream has an orthonormal basis, drawn at random: a few directions are the plants', the others noise. All weights
 are drawn at random, reading and writing the noise at full strength and the plants' directions at LEAK of it. The classes 1 and 2 each
-have a pattern; an image of the class has it in one patch ("chain": in all), in noise, and the patch embedding turns it into the
+have a pattern; an image of the class has it in one patch ("carrier") or in all, in noise, and the patch embedding turns it into the
 class's direction d0. The classifier takes class c for d_last > 0.5, class 0 else. In between, for each class, which head and which
 neuron of a block being drawn at random:
 
     chain       (mean over patches)  a neuron in every block: block l's reads d_l and writes d_(l+1) where d_l > 0.3
     carrier     (class token)        a head of a block drawn at random attends to the patch with the most d0, and writes it to d1;
                                      a neuron of a later block, too, writes d_last where d1 > 0.2
-    redundant   (class token)        two such routes, each a head and a neuron in blocks of their own, of which each is enough alone;
-                                     and in the last block a neuron, the cap, which writes -d_last where d_last > 1, so that both
-                                     together do no more than one
+    redundant   (mean over patches)  two routes, each enough alone: a head of one of the first three blocks attends to where there
+                                     is the most d0, and writes it to d_last; a neuron of another of them writes d_last where
+                                     d0 > 0.3. In the last block a neuron, the cap, writes -d_last where d_last > 1.5, so that both
+                                     together do no more than one and a half: a little less of either changes nothing
 
-The units planted are all of these but the cap: that speaks against the class, and counts neither as found nor as wrong. That they
-decide is measured on every model:
-without them the decision is another, with them alone (all other units at 0) it stands, and it stands without as many random heads
-and neurons. Of "chain" and "carrier" it falls without any one of them; of "redundant" it stands without any one.
+The units planted are all of these but the cap: that speaks against the class, and counts neither as found nor as wrong. (Routes of
+several units each would leave open which unit of a route a set that breaks them should hold.) That they decide is measured on every
+model: without them the decision is another, with them alone (all other units at 0) it stands, and it stands without as many random
+heads and neurons. Of "chain" and "carrier" it falls without any one of them; of "redundant" it stands without any one.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import neuronpath as nph
+from neuronpath.paths.intervals import intervals, resamples
 
 KINDS = ("chain", "carrier", "redundant")
 BLOCKS, HEADS, NEURONS, CHANNELS = 4, 4, 128, 64
@@ -48,7 +50,7 @@ class Planter:
 
     def __init__(self, kind: str, seed: int) -> None:
         self.draw = np.random.default_rng([KINDS.index(kind), seed])
-        pooling = {"global_pool": "avg", "fc_norm": False} if kind == "chain" else {}
+        pooling = {} if kind == "carrier" else {"global_pool": "avg", "fc_norm": False}
         self.model = VisionTransformer(
             img_size=16, patch_size=4, in_chans=1, num_classes=3, embed_dim=CHANNELS, depth=BLOCKS, num_heads=HEADS,
             mlp_ratio=NEURONS / CHANNELS, norm_layer=nn.Identity, act_layer=nn.ReLU, **pooling,
@@ -135,21 +137,21 @@ def plant(kind: str, seed: int, n_images: int) -> tuple[nn.Module, Tensor, Tenso
             units = [planter.place(block, "neuron") for block in range(BLOCKS)]
             for step, unit in enumerate(units):
                 planter.neuron(unit, towards(step), 0.3, towards(step + 1) / 0.7)
-        else:
-            units = []
+        elif kind == "carrier":
             begin, end = sorted(planter.draw.choice(BLOCKS, 2, replace=False).tolist())
-            for block, later in ((0, 1), (1, 2)) if kind == "redundant" else ((begin, end),):
-                head, neuron = planter.place(block, "head"), planter.place(later, "neuron")
-                between = towards(1 + len(units))
-                planter.head(head, towards(0), between)
-                planter.neuron(neuron, between, 0.2, towards(BLOCKS) / 0.8)
-                units += [head, neuron]
-            if kind == "redundant":
-                caps.append(planter.place(BLOCKS - 1, "neuron"))
-                planter.neuron(caps[-1], towards(BLOCKS), 1.0, -towards(BLOCKS))
+            units = [planter.place(begin, "head"), planter.place(end, "neuron")]
+            planter.head(units[0], towards(0), towards(1))
+            planter.neuron(units[1], towards(1), 0.2, towards(BLOCKS) / 0.8)
+        else:
+            one, other = planter.draw.choice(BLOCKS - 1, 2, replace=False).tolist()
+            units = [planter.place(one, "head"), planter.place(other, "neuron")]
+            planter.head(units[0], towards(0), towards(BLOCKS))
+            planter.neuron(units[1], towards(0), 0.3, towards(BLOCKS) / 0.7)
+            caps.append(planter.place(BLOCKS - 1, "neuron"))
+            planter.neuron(caps[-1], towards(BLOCKS), 1.5, -towards(BLOCKS))
         planter.model.head.weight[label] += 8 * towards(BLOCKS)
         planted[label] = units
-    images, labels = planter.images(3 * n_images, everywhere=kind == "chain")
+    images, labels = planter.images(3 * n_images, everywhere=kind != "carrier")
     with torch.no_grad():
         right = (labels > 0) & (planter.model(images).argmax(1) == labels)
     return planter.model, images[right][:n_images], labels[right][:n_images], planted, caps
@@ -234,21 +236,29 @@ def score(kind: str, seed: int, n_images: int) -> list[dict[str, object]]:
     return rows
 
 
+def cell(values: pd.Series) -> str:
+    """The mean over models and its 95 % bootstrap interval."""
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, intervals(values.to_numpy(float), resamples(len(values)))))
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="models of each kind")
     parser.add_argument("--images", type=int, default=8, help="of each model")
     chosen = parser.parse_args()
-    seeds = range(chosen.seeds)
-    for kind in KINDS:
-        print(kind, pd.DataFrame([check(kind, seed, chosen.images) for seed in seeds]).mean().round(3).to_dict())
-    scores = pd.DataFrame([row for kind in KINDS for seed in seeds for row in score(kind, seed, chosen.images)])
-    means = scores.groupby(["method", "kind"], sort=False)[["at size", "whole", "precision"]].mean().unstack()
-    rows = [
-        {"method": method, **{f"{kind}, {name}": v for (name, kind), v in row.items()}}
-        for method, row in means.iterrows()
-    ]
-    report(f"Planted units found, {chosen.seeds} models of each kind, {chosen.images} images each", rows, chosen.out)
+    each = [(kind, seed) for kind in KINDS for seed in range(chosen.seeds)]
+    checks = pd.DataFrame([{"kind": kind} | check(kind, seed, chosen.images) for kind, seed in each])
+    decide = checks.groupby("kind", sort=False).mean().round(4).reset_index()
+    print(f"Do the planted units decide? Shares of the images\n\n{decide.to_string(index=False)}")
+    scores = pd.DataFrame([row for kind, seed in each for row in score(kind, seed, chosen.images)])
+    rows = []
+    for method, of_method in scores.groupby("method", sort=False):
+        rows.append({"method": method})
+        for kind, here in of_method.groupby("kind", sort=False):
+            rows[-1][f"{kind}: recall at size"] = cell(here["at size"])
+            rows[-1] |= {f"{kind}: {name}": float(here[name].mean()) for name in ("whole", "precision")}
+    title = f"Planted units found, {chosen.seeds} models of each kind, up to {chosen.images} images each"
+    report(title, rows, chosen.out, plants=decide.to_dict("records"))
 
 
 if __name__ == "__main__":

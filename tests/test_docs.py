@@ -27,7 +27,7 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     scope: dict = {}
     for code in BLOCK.findall(page.read_text()):
         exec(compile(code, str(page), "exec"), scope)
-    assert any(isinstance(value, nph.NeuronPaths) for value in scope.values())
+    assert any(isinstance(value, nph.NeuronPaths | nph.Circuit | nph.Faithfulness) for value in scope.values())
 
 
 def test_every_public_name_is_documented_once():
