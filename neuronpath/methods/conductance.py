@@ -20,7 +20,12 @@ NODES = 10
 @register_method("conductance")
 def locate_conductance(run: CleanRun, search: Search) -> Found:
     """The largest conductances of every site, summed over tokens; the baseline is an image of zeros."""
-    method, n_steps = search.quadrature.method, search.quadrature.n_steps or NODES
+    found = conductance(run, search.quadrature.method, search.quadrature.n_steps or NODES)
+    return Found(torch.stack([values.topk(search.top_k).indices for values in found], 1))
+
+
+def conductance(run: CleanRun, method: str, n_steps: int) -> list[Tensor]:
+    """The conductance of every unit, summed over tokens, a site (B, U)."""
     if method == "gaussradau":
         raise InputError(
             "quadrature 'gaussradau' isn't one of captum's, which conductance is; expected 'gausslegendre', ..."
@@ -30,9 +35,9 @@ def locate_conductance(run: CleanRun, search: Search) -> Found:
     def output(pixels: Tensor, images: Tensor) -> Tensor:
         return run.output_of(as_tensor(run.vit.model(pixels)), images)
 
-    chosen = []
+    sites = []
     for site in run.vit.sites:
-        conductance = torch.empty(len(run.rows), site.width, device=rows.device)
+        values = torch.empty(len(run.rows), site.width, device=rows.device)
 
         def work(piece: slice) -> None:
             with torch.enable_grad(), eager(), site.called():
@@ -45,8 +50,8 @@ def locate_conductance(run: CleanRun, search: Search) -> Found:
                     attribute_to_layer_input=True,
                     internal_batch_size=max(run.pieces.size, 2 * (piece.stop - piece.start)),  # captum's least
                 )
-            conductance[piece] = run.vit.split(found)[0].sum(1).unflatten(-1, (-1, site.size)).sum(-1)
+            values[piece] = run.vit.split(found)[0].sum(1).unflatten(-1, (-1, site.size)).sum(-1)
 
         run.pieces.each(len(run.rows), work)
-        chosen.append(conductance.topk(search.top_k).indices)
-    return Found(torch.stack(chosen, 1))
+        sites.append(values)
+    return sites

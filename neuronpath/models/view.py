@@ -26,7 +26,7 @@ MOST_LINEARS = 3  # of an MLP: of more the last needn't be the down-projection
 TOKENS = ("auto", "pooled", "cls", "patch", "all")
 
 
-class NoHeads(InputTypeError):
+class NoHeads(InputTypeError):  # noqa: N818
     """The model's family gives no attention heads."""
 
 

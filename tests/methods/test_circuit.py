@@ -99,7 +99,8 @@ def test_figures_by_hand(demo):
     assert circuit.found.all()
     assert (circuit.kept >= 0.9 * circuit.probability).all()
     assert (circuit.random_kept < circuit.kept).all()
-    assert (circuit.wrong_class_size > 0).all()
+    assert (circuit.wrong_class_size > 0).any()
+    assert (circuit.wrong_class_size != 0).all(), "-1 where the runner-up can't be had"
     assert torch.equal(circuit.heads, torch.stack([m.sum(1) for m in masks[::2]]).sum(0))
 
 
