@@ -20,7 +20,11 @@ from neuronpath.checks import checked
 from neuronpath.evaluation.evaluate import effects
 from neuronpath.evaluation.interventions import edited
 
-METHODS = {nph.NeuronPaths: ("load", "save", "renamed", "units_of", "name_of"), nph.Circuit: ("load", "save", "concat")}
+METHODS = {
+    nph.NeuronPaths: ("load", "save", "renamed", "units_of", "name_of"),
+    nph.Circuit: ("load", "save", "concat"),
+    nph.Faithfulness: ("concat",),
+}
 # functions whose arguments aren't looked at by ``checked`` yet, and arguments that still fail otherwise: neither should be here
 PENDING = {"report", "Circuit.load", "Circuit.save", "Circuit.concat"}
 KNOWN = {("edited", "edit"), ("Circuit.concat", "parts")}
@@ -155,6 +159,7 @@ def good(name):
         "Circuit.load": {"path": "circuit.json"},
         "Circuit.save": {"self": t.circuit, "path": f"{new}.json"},
         "Circuit.concat": {"parts": [t.circuit]},
+        "Faithfulness.concat": {"parts": [t.curves]},
     }[name]
 
 

@@ -42,8 +42,12 @@ def evaluate(
     device: Device = "auto",
     csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the table and its settings here.")] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(help="Draw here how faithful the methods' paths are, and print their figures (.png, .svg, .pdf)."),
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --csv and --json replace existing files.")
+        bool, typer.Option("--overwrite", help="Let --csv, --json and --curves replace existing files.")
     ] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -56,17 +60,20 @@ def evaluate(
     from ..evaluation.claims import WAYS as PAPER_WAYS
     from ..evaluation.claims import as_report
     from ..evaluation.evaluate import as_text, summary
-    from ..files import check_distinct, check_writable
-    from ..jobs.evaluate import compare, save
+    from ..files import check_distinct, check_writable, write_whole
+    from ..jobs.evaluate import compare, curves_text, save
     from ..methods import way
     from ..models.load import load_model
     from ..models.view import view
     from ..paths.neuron_paths import NeuronPaths, view_for
+    from ..plots import check_picture, plot_curves
 
-    check_distinct([csv, json])
-    for file in (csv, json):
+    check_distinct([csv, json, curves])
+    for file in (csv, json, curves):
         if file is not None:
             check_writable(file, overwrite)
+    if curves is not None:
+        check_picture(curves)
     check_one_of("target", target, ("label", "predicted"))
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:
@@ -94,7 +101,7 @@ def evaluate(
     else:
         raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
     with tqdm(total=total * len(ways), unit="path", disable=True if quiet else None) as bar:
-        measured, found = compare(
+        measured, found, drawn = compare(
             loaded,
             source,
             ways,
@@ -107,11 +114,14 @@ def evaluate(
             reference=others,
             top_k=top_k,
             seed=seed,
+            curves=curves is not None,
         )
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     table = summary(measured, seed)
     save(table, csv, json, overwrite)
+    if curves is not None:
+        write_whole(curves, plot_curves(drawn).savefig, overwrite)
     if not quiet and paper:
         theirs = measured[measured["method"] == ways[0]]
         print(as_report(table, found[ways[0]], theirs["label"].tolist() if theirs["right"].notna().all() else None))
@@ -119,4 +129,8 @@ def evaluate(
         for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
             if len(here := table[table["images"] == images]):
                 print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
+    if drawn and not quiet:
+        print(
+            f"What the first units of each path keep and take, all others at random behind them\n\n{curves_text(drawn, seed)}"
+        )
     return SOME_LEFT_OUT if skipped else DONE

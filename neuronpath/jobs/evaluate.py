@@ -11,11 +11,15 @@ from tqdm import tqdm
 
 from ..checks import InputError
 from ..evaluation.evaluate import effects
+from ..evaluation.faithfulness import faithfulness
 from ..files import write_whole
 from ..methods import find_paths
 from ..models.vit import ViT
 from ..paths.concat import concat
+from ..paths.faithfulness import Faithfulness
 from ..paths.neuron_paths import NeuronPaths
+from ..paths.tables import as_text
+from ..runs.baselines import baseline_named
 
 
 def compare(
@@ -27,17 +31,18 @@ def compare(
     baseline: str | None = None,
     reference: Tensor | None = None,
     saved: Mapping[str, NeuronPaths] | None = None,
+    curves: bool = False,
     progress: bool | tqdm = False,
     **options: Any,
-) -> tuple[pd.DataFrame, dict[str, NeuronPaths]]:
+) -> tuple[pd.DataFrame, dict[str, NeuronPaths], dict[str, Faithfulness]]:
     """Paths by several ways for batches of (images, names, labels), and what they do.
 
-    Gives the table of :func:`~neuronpath.evaluation.evaluate.effects`, and the paths.
+    Gives the table of :func:`~neuronpath.evaluation.evaluate.effects`, the paths, and with ``curves`` how faithful they are.
 
     ``explain`` is "label" or "predicted"; ``baseline`` and ``reference`` are of live paths and of what removing any path does;
     ``saved`` holds paths that were found before, for the same images in the same order.
     """
-    frames, parts = [], []
+    frames, parts, drawn = [], [], []
     names_so_far: list[str] = []
     for images, names, labels in source:
         found = find_paths(
@@ -54,6 +59,9 @@ def compare(
         frame = effects(model, images, labels, found, baseline=baseline, reference=reference)
         frames.append(frame.assign(image=frame["image"].map(dict(enumerate(names)))))
         parts.append(found)
+        if curves:
+            ablated: dict[str, Any] = {"baseline": baseline_named(baseline, reference), "reference": reference}
+            drawn.append({name: faithfulness(model, images, paths, **ablated) for name, paths in found.items()})
         names_so_far += names
     if not frames:
         raise InputError("none of the images could be read; expected at least one")
@@ -61,7 +69,23 @@ def compare(
     settings = frames[0].attrs["settings"] | {"images": len(names_so_far)}
     table = pd.concat([table[table["method"] == method] for method in settings["paths"]], ignore_index=True)
     table.attrs["settings"] = settings
-    return table, {name: concat([part[name] for part in parts]) for name in parts[0]}
+    return (
+        table,
+        {name: concat([part[name] for part in parts]) for name in parts[0]},
+        {name: Faithfulness.concat([part[name] for part in drawn]) for name in (parts[0] if drawn else ())},
+    )
+
+
+def curves_text(curves: Mapping[str, Faithfulness], seed: int = 0) -> str:
+    """What curves come to, a line a method: means with their 95 % intervals, of numbers of units medians."""
+    columns: dict[str, list[str]] = {"": list(curves)}
+    for one in curves.values():
+        for figure, mean, low, high, median in one.to_frame(seed).itertuples(index=False, name=None):
+            if figure in ("k90", "k_flip"):
+                columns.setdefault(f"{figure}, median", []).append(f"{median:,.0f}")
+            else:
+                columns.setdefault(figure, []).append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+    return as_text(columns)
 
 
 def save(table: pd.DataFrame, csv: Path | None, json_file: Path | None, overwrite: bool = False) -> None:

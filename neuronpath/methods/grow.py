@@ -12,8 +12,8 @@
         else try a quarter of it, or pass by what is a single unit;  stop behind 4 such in a row
 
 The log-odds of the target don't saturate as its probability does. With c above 0 the first units are chosen where the model is still
-half itself: there derivatives promise more of what units do together than where nearly all is ablated. Of a circuit of many images the derivatives, and what is asked for,
-are means over them. A circuit that does what it must leaves the growth.
+half itself: derivatives there promise more of what units do together than where nearly all is ablated. Of a circuit of many images the
+derivatives, and what is asked for, are means over them. A circuit that does what it must leaves the growth.
 """
 
 from collections.abc import Sequence

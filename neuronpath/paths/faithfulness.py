@@ -1,12 +1,14 @@
 """Faithfulness, the frozen result: what the first k units of a ranking keep alone, and what removing them takes, over k."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from ..checks import InputError, checked
 from .intervals import intervals, resamples
 
 FIGURES = ("cpr", "cmd", "log_cpr", "k90", "k_flip")
@@ -63,6 +65,18 @@ class Faithfulness:
         """(B,), int64: the fewest of the k whose removal changes the decision; N + 1 where none does."""
         flipped = ~self.decided_without
         return torch.where(flipped.any(1), self.k[flipped.int().argmax(1)], self.k[-1] + 1)
+
+    @classmethod
+    @checked
+    def concat(cls, parts: Sequence["Faithfulness"]) -> "Faithfulness":
+        """The curves of all parts' images as one; they must have the same k."""
+        if not parts:
+            raise InputError("concat got no curves; expected at least one Faithfulness")
+        k = parts[0].k
+        if any(not torch.equal(part.k, k) for part in parts):
+            raise InputError("concat got curves over different numbers of units; expected the same k in all")
+        curves = [field.name for field in fields(cls) if field.name != "k"]
+        return cls(k, *(torch.cat([getattr(part, name) for part in parts]) for name in curves))
 
     def to_frame(self, seed: int = 0) -> pd.DataFrame:
         """A row a figure: mean, its 95 % bootstrap interval over images, median."""

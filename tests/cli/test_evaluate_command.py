@@ -1,8 +1,10 @@
 """``neuronpath evaluate`` as a person would type it."""
 
 import json
+import re
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -122,6 +124,34 @@ def test_the_paper_s_tables(evaluate):
     claims = [line for line in result.out.splitlines() if line.startswith("- ")]
     assert len(claims) == 8
     assert all(claim.startswith(("- holds", "- does not hold", "- open")) for claim in claims)
+
+
+def test_curves(evaluate, folder, tmp_path):
+    picture = tmp_path / "curves.png"
+    options = ("--methods", "live,random", "--reference", folder, "--target", "predicted", "--curves", picture)
+    result = evaluate(folder, *options, "--batch-size", 5)
+    assert result.code == 0, result.err
+    with Image.open(picture) as drawn:
+        assert drawn.width > 600
+    lines = result.out[result.out.index("What the first units of each path keep and take") :].splitlines()
+    assert lines[2].split("  ")[-1] == "k_flip, median"
+    model = nph.demo.load()[0]
+    images = nph.load_images(sorted(folder.rglob("*.png")), model)[0]
+    for line, method, own in ((lines[3], "live", {"reference": images}), (lines[4], "random", {})):
+        paths = nph.find_path(model, images, method=method, units="both", token="all", **own)
+        known = nph.faithfulness(model, images, paths, baseline="mean", reference=images)
+        name, *cells = re.split(" {2,}", line)
+        means = [float(cell.split()[0]) for cell in cells[:3]]
+        assert name == method
+        assert means == pytest.approx(
+            [float(known.cpr.mean()), float(known.cmd.mean()), float(known.log_cpr.mean())], abs=1e-3
+        )
+        medians = [float(np.median(each)) for each in (known.k90, known.k_flip)]
+        assert [float(cell.replace(",", "")) for cell in cells[3:]] == pytest.approx(medians, abs=0.5)
+    refused(evaluate(folder, *options), "curves.png exists already")
+    refused(evaluate(folder, "--curves", tmp_path / "curves.doc"), "curves.doc", "expected")
+    refused(evaluate(folder, *options, "--csv", picture), "curves.png")
+    assert evaluate("--limit", 2, "--methods", "random", "--curves", picture, "--overwrite", "--quiet").out == ""
 
 
 def test_bad_input(evaluate, folder, tmp_path):

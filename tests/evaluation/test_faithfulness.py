@@ -149,6 +149,20 @@ def test_a_function_is_asked_once_for_the_units_in_question(demo):
     assert torch.allclose(found.alone, expected.alone, atol=1e-4)
 
 
+def test_concat(demo):
+    model, images, _ = demo
+    parts = [nph.faithfulness(model, images[at], nph.rank_units, k=[3]) for at in (slice(2), slice(2, 5))]
+    both = nph.Faithfulness.concat(parts)
+    whole = nph.faithfulness(model, images[:5], nph.rank_units, k=[3])
+    assert both.k.tolist() == whole.k.tolist() == [0, 3, 2080]
+    assert torch.allclose(both.alone, whole.alone, atol=1e-3)
+    assert torch.equal(both.decided_without, whole.decided_without)
+    other = nph.faithfulness(model, images[:1], nph.rank_units, k=[4])
+    for wrong, words in (([], "concat got no curves"), ([*parts, other], "different numbers of units")):
+        with pytest.raises(nph.InputError, match=words):
+            nph.Faithfulness.concat(wrong)
+
+
 def test_bad_input(demo):
     model, images, _ = demo
     ranking = nph.importance(model, by="random", units="both")

@@ -79,7 +79,7 @@ def test_damaged_files_are_refused_in_one_line(paths, tmp_path, how):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(nph.InputError, match="doesn.t exist"):
+    with pytest.raises(nph.InputError, match=r"doesn.t exist"):
         nph.NeuronPaths.load(tmp_path / "none.json")
 
 
