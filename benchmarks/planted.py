@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 from common import options, report
+from scoreboard import WORTHS, per_image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -208,9 +209,12 @@ def found_by(model: nn.Module, images: Tensor) -> dict[str, list[list[nph.Unit]]
         best = paths.attribution.flatten(1).argsort(1, descending=True).tolist()
         found[f"path: {method}"] = [[paths.units_of(i)[at] for at in order] for i, order in enumerate(best)]
     named = everything()
-    for by in RANKINGS:
-        ranking = torch.cat(nph.rank_units(model, images, by=by), 1)
-        found[f"ranking: {by}"] = [[named[at] for at in row] for row in ranking.topk(16, 1).indices.tolist()]
+    rankings = {by: nph.rank_units(model, images, by=by) for by in RANKINGS}
+    vit = nph.view(model, "all", "both")
+    rankings |= {name: per_image(vit, images, worth) for name, worth in WORTHS.items()}
+    for name, ranking in rankings.items():
+        best = torch.cat(ranking, 1).topk(16, 1).indices.tolist()
+        found[f"ranking: {name}"] = [[named[at] for at in row] for row in best]
     for criterion in CRITERIA:
         circuit = nph.find_circuit(model, images, criterion=criterion, controls=False)
         found[f"circuit: {criterion}"] = [list(units) for units in circuit.units]
@@ -256,7 +260,8 @@ def main() -> None:
         rows.append({"method": method})
         for kind, here in of_method.groupby("kind", sort=False):
             rows[-1][f"{kind}: recall at size"] = cell(here["at size"])
-            rows[-1] |= {f"{kind}: {name}": float(here[name].mean()) for name in ("whole", "precision")}
+            if not method.startswith("ranking"):
+                rows[-1] |= {f"{kind}: {name}": float(here[name].mean()) for name in ("whole", "precision")}
     title = f"Planted units found, {chosen.seeds} models of each kind, up to {chosen.images} images each"
     report(title, rows, chosen.out, plants=decide.to_dict("records"))
 

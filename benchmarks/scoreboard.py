@@ -43,6 +43,11 @@ from neuronpath.runs.clean import CleanRun, clean_runs
 
 Ranking = list[Tensor] | nph.NeuronPaths
 PATHS = ("live", "joint", "causal", "influence_pattern", "random")
+WORTHS: dict[str, Callable[[CleanRun], Sequence[Tensor]]] = {  # what the rivals that score every unit say of all
+    "knowledge": lambda run: [site.sum(1) for site in knowledge(run, "gausslegendre", 8)],
+    "conductance": lambda run: conductance(run, "gausslegendre", 10),
+    "activation": lambda run: [site.mean(1) for site in run.hidden],
+}
 IMPORTANCES = ("causal", "taylor", "complete", "magnitude", "activation", "random")
 
 
@@ -65,11 +70,7 @@ def methods(
     found: dict[tuple[str, str], Callable[[], Ranking]] = {}
     for by in ("growth", "integrated", "gates"):
         found["ranking", by] = lambda by=by: nph.rank_units(vit, images, by=by, reference=reference)
-    for name, worth in (
-        ("knowledge", lambda run: [site.sum(1) for site in knowledge(run, "gausslegendre", 8)]),
-        ("conductance", lambda run: conductance(run, "gausslegendre", 10)),
-        ("activation", lambda run: [site.mean(1) for site in run.hidden]),
-    ):
+    for name, worth in WORTHS.items():
         found["ranking", name] = lambda worth=worth: per_image(vit, images, worth)
     for name in PATHS:
         found["path", name] = lambda name=name: path(name)

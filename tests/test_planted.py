@@ -16,7 +16,8 @@ def planted():
         return runpy.run_path(str(BENCHMARKS / "planted.py"))
     finally:
         sys.path.remove(str(BENCHMARKS))
-        sys.modules.pop("common", None)
+        for name in ("common", "scoreboard"):
+            sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("kind", ["chain", "carrier", "redundant"])

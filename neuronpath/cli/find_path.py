@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .options import Baseline, BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Reference, Token, Units
+from .options import (
+    Baseline,
+    BatchSize,
+    Checkpoint,
+    ClassNames,
+    Device,
+    Images,
+    Model,
+    Pretrained,
+    Quiet,
+    Reference,
+    Token,
+    Units,
+)
 from .sources import open_reference, open_source
 
 
@@ -27,6 +40,7 @@ def find_path(
         typer.Option(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
     ] = None,
     top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
+    class_names: ClassNames = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
@@ -55,7 +69,8 @@ def find_path(
     """
     import torch
 
-    from ..files import check_distinct, check_writable, write_whole
+    from ..data.labelled import read_class_names
+    from ..files import check_distinct, check_spared, check_writable, write_whole
     from ..methods import find_path as find
     from ..paths.concat import concat
     from ..paths.neuron_paths import NeuronPaths
@@ -67,7 +82,9 @@ def find_path(
             check_writable(path, overwrite)
     if plot is not None:
         check_picture(plot)
+    called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
+    check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline, images, source.model)
     parts: list[NeuronPaths] = []
     shown: list[torch.Tensor] = []  # of the images what the pictures need
@@ -78,7 +95,8 @@ def find_path(
             paths = find(
                 source.model, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
                 top_k=top_k, token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature,
-                n_steps=n_steps, precision=precision, seed=seed, names=names, progress=bar,
+                n_steps=n_steps, precision=precision, seed=seed, names=names, class_names=called,
+                progress=bar,
             )  # fmt: skip
             parts.append(paths)
     code = source.close(len(parts))

@@ -12,6 +12,10 @@ Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the
 Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]
 Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option(help="Names of the classes: .txt with a name a line, or .json. [default: the model's own]"),
+]
 Units = Annotated[
     str | None,
     typer.Option(help="What paths are made of: neurons, heads, or both. [default: the method's own; of live both]"),

@@ -1,7 +1,7 @@
 """:func:`find_path`: the arguments checked, the images run piece by piece, a method's units measured."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -55,6 +55,7 @@ def find_path(
     internal_batch_size: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
     progress: bool | tqdm = False,
 ) -> NeuronPaths:
     """The path of every image: which head and which neuron of each block, from input to output, carry the decision.
@@ -93,6 +94,7 @@ def find_path(
         internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
         seed: of method "random".
         names: B names for the images; None numbers them.
+        class_names: a name for each class, or {class: name} for some; None are the model's own, or ImageNet's where it has as many.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
     Raises:
@@ -125,6 +127,7 @@ def find_path(
         warnings.warn(f"{reason}: the path is of neurons alone", stacklevel=3)
         units = "neurons"
     vit = view(model, token, units or (None if own else way.units[0]))
+    name_of = class_namer(vit.model, class_names)
     kinds = units_named(vit.places)
     check_one_of("effort", effort, EFFORTS)
     check_one_of("precision", precision, (None, "fp32", "bf16"))
@@ -181,17 +184,22 @@ def find_path(
                 influence = live_influence_of(run, found.units, rule, search.ablated, ablated[0].value)
             else:
                 influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
-            parts.append(_as_paths(run, found, influence, ablated, settings, first))
+            parts.append(_as_paths(run, found, influence, ablated, settings, first, name_of))
             bar.update(len(found.units))
     paths = concat(parts)
     return paths if names is None else paths.renamed(names)
 
 
 def _as_paths(
-    run: CleanRun, found: Found, influence: Influence, ablated: Sequence[AblatedRun], settings: Settings, first: int
+    run: CleanRun,
+    found: Found,
+    influence: Influence,
+    ablated: Sequence[AblatedRun],
+    settings: Settings,
+    first: int,
+    name_of: Callable[[int], str | None],
 ) -> NeuronPaths:
     without, twice, random = ablated
-    name_of = class_namer(run.vit.model)
     none = torch.zeros_like(run.rows)
     target = torch.full_like(run.rows, -1) if run.target is None else run.target
     probability, predicted, predicted_probability = _decision(run, run.answer, target)

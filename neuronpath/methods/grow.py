@@ -65,6 +65,7 @@ class Grower:
     criterion: Criterion
     ablated: Ablated
     circuit: Tensor | None = None  # (B,): the number of the circuit that each image is of; None is one an image
+    levels: tuple[float, ...] = LEVELS
     cost: Tensor = field(init=False)  # (G,): in F+B of all the circuit's images
 
     def __post_init__(self) -> None:
@@ -157,7 +158,7 @@ class Grower:
         mask = torch.zeros(len(active), self.width, dtype=torch.bool, device=active.device)
         before, last = mask.clone(), torch.zeros(mask.shape, device=mask.device)
         found = torch.zeros_like(active, dtype=torch.bool)
-        levels = torch.tensor(LEVELS if self.criterion.keeps else LEVELS[-1:], device=mask.device)
+        levels = torch.tensor(self.levels if self.criterion.keeps else self.levels[-1:], device=mask.device)
         step = torch.zeros_like(active)
         while len(active):
             slopes, done, lacking = self.slopes(mask[active], active, levels[step[active]])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .documents import check_units, whole_numbers
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 FORMAT, VERSIONS = "neuronpath.paths", (1, 2, 3)  # the last is written
 PER_UNIT = ("units", "activations", "attribution")
 _WHOLE = ("units", "target", "predicted", "predicted_without", "n_steps", "sweeps")
-_KINDS = dict.fromkeys(_WHOLE, torch.int64) | {"converged": torch.bool}
+_KINDS = {"converged": torch.bool}
 _MAYBE_NAN = ("probability", "predicted_probability", "score", "left", "random_left", "enhancement")
 _UNKNOWN = {"left": None, "random_left": None, "enhancement": None, "predicted_without": -1}  # to versions before 3
 
@@ -48,7 +49,9 @@ def from_document(cls: type["NeuronPaths"], document: dict[str, Any]) -> "Neuron
     if document["version"] < VERSIONS[-1]:
         paths = [_UNKNOWN | path for path in paths]
     tensors = {
-        name: torch.tensor(
+        name: whole_numbers(name, [path[name] for path in paths])
+        if name in _WHOLE
+        else torch.tensor(
             [math.nan if path[name] is None and name in _MAYBE_NAN else path[name] for path in paths],
             dtype=_KINDS.get(name, torch.float32),
         )
@@ -59,6 +62,7 @@ def from_document(cls: type["NeuronPaths"], document: dict[str, Any]) -> "Neuron
         raise ValueError("units, activations and attribution differ in shape")
     if settings.sites and len(settings.sites) != shape[1]:
         raise ValueError(f"{shape[1]} sites of units where the settings name {len(settings.sites)}")
+    check_units(tensors["units"], settings.sites)
     if any(values.shape != shape[:1] for name, values in tensors.items() if name not in PER_UNIT):
         raise ValueError("a path lacks a number")
     return cls(
