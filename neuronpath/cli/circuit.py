@@ -39,7 +39,7 @@ def circuit(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    from ..files import check_distinct, check_writable, write_whole
+    from ..files import check_distinct, check_spared, check_writable, write_whole
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
     from ..plots import check_picture, plot_circuit
@@ -51,6 +51,7 @@ def circuit(
     if plot is not None:
         check_picture(plot)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
+    check_spared([out, plot], [*source.files, checkpoint])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     parts: list[Circuit] = []
     first = None

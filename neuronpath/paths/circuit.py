@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..checks import InputError
 from ..units import Unit, as_unit
-from .documents import read_document, write_document
+from .documents import check_circuit, read_document, write_document
 from .settings import Settings
 from .tables import as_html, as_text, without_common_folder
 
@@ -194,12 +194,16 @@ class Circuit:
             )
             for name in TENSORS
         }
+        settings = Settings.from_dict(document["settings"])
+        units = tuple(tuple(as_unit(tuple(unit)) for unit in c["units"]) for c in circuits)
+        for each in units:
+            check_circuit(each, settings.sites)
         return cls(
-            units=tuple(tuple(as_unit(tuple(unit)) for unit in c["units"]) for c in circuits),
+            units=units,
             names=tuple(str(c["name"]) for c in circuits),
             criterion=str(document["criterion"]),
             keep=float(document["keep"]),
-            settings=Settings.from_dict(document["settings"]),
+            settings=settings,
             class_names={int(label): str(name) for label, name in document["class_names"].items()},
             **tensors,
         )

@@ -1,5 +1,6 @@
 """Circuits by brute force over all subsets of a tiny model's units, by plain hooks, and on the digits."""
 
+import json
 import itertools
 from contextlib import ExitStack
 
@@ -154,3 +155,13 @@ def test_bad_input(tiny, random_images):
     hard = nph.find_circuit(model, images, target=wrong, controls=False)
     assert torch.equal(hard.target, wrong)
     assert ((hard.kept >= 0.9 * hard.probability) & hard.decision_kept == hard.found).all()
+
+
+def test_a_file_with_a_unit_that_no_model_has_is_refused(demo, tmp_path):
+    circuit = nph.find_circuit(demo[0], demo[1][:1], units="heads", controls=False)
+    text = circuit.save(tmp_path / "c.json").read_text()
+    document = json.loads(text)
+    document["circuits"][0]["units"].append([0, 77, "head"])
+    (tmp_path / "d.json").write_text(json.dumps(document))
+    with pytest.raises(nph.InputError, match="head 77 of block 0 is out of range; expected 0 to 3"):
+        nph.Circuit.load(tmp_path / "d.json")
