@@ -161,7 +161,7 @@ def test_bad_input(tiny, demo, random_vit):
         ((demo[0], demo[1][:5], paths), {}, "these paths were made for another model"),
         ((random_vit(3, depth=2), images, paths), {}, "these paths were made for another model"),
         ((model, images[:3], paths), {}, "images holds 3 images for 5 paths or circuits; expected as many"),
-        ((model, images, paths.units), {}, "paths is a Tensor; expected NeuronPaths or Circuit"),
+        ((model, images, paths.units), {}, "paths is a Tensor; expected NeuronPaths, or Circuit"),
         ((model, images, paths), {"baseline": "median"}, "baseline 'median' is unknown; expected one of 'zero'"),
         ((model, images, paths), {"baseline": "mean"}, "reference is None"),
         ((model, images, paths), {"baseline": "paired", "reference": others}, "reference holds 12 images for 5"),
