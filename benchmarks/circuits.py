@@ -1,27 +1,29 @@
-"""Circuits on the embedded digits: sizes, cost, controls, for each criterion.
+"""Circuits: sizes, cost and controls, for each criterion.
 
-    python benchmarks/circuits.py --images 60
+    python benchmarks/circuits.py --limit 60 --reference 400                   the embedded digits
+    python benchmarks/circuits.py --model NAME --checkpoint FILE --folder FOLDER --limit 60
+    python benchmarks/circuits.py --source mine.py                             mine.py defines load() -> (model, images, others)
 
-Units are ablated to the mean over the first half of ``--reference`` training digits; the other half rechecks.
+Units are ablated to the mean over the first half of ``--reference`` other images; the other half rechecks. The model and images are
+chosen as in benchmarks/scoreboard.py.
 """
 
-from common import options, report
+from common import from_options, load, options, report
 
 import neuronpath as nph
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--reference", type=int, default=400)
+    from_options(parser)
+    parser.add_argument("--criteria", nargs="+", choices=("keep", "break", "both"), default=("keep", "break", "both"))
     chosen = parser.parse_args()
-    model, images, _ = nph.demo.load()
-    images, reference = images[: chosen.images], nph.demo.load("train")[1][: chosen.reference]
+    model, images, others = load(parser, chosen)
+    model.to(chosen.device)
+    images, reference = images[: chosen.limit].to(chosen.device), others[: chosen.reference].to(chosen.device)
     rows = []
-    for criterion in ("keep", "break", "both"):
-        found = nph.find_circuit(
-            model.to(chosen.device), images, criterion=criterion, reference=reference, progress=True
-        )
+    for criterion in chosen.criteria:
+        found = nph.find_circuit(model, images, criterion=criterion, reference=reference, progress=True)
         wrong = found.wrong_class_size[found.wrong_class_size >= 0].float()
         rows.append(
             {
@@ -36,10 +38,14 @@ def main() -> None:
                 "random alone": (found.random_kept / found.probability).mean().item(),
                 "rechecked": (found.rechecked / found.probability).mean().item(),
                 "flips": found.decision_flipped.float().mean().item(),
+                "random left": (found.random_left / found.probability).mean().item(),
+                "left": (found.left / found.probability).mean().item(),
+                "wrong class found": len(wrong),
                 "wrong class, median": wrong.median().item() if len(wrong) else float("nan"),
             }
         )
-    report("Circuits on held-out digits", rows, chosen.out, chosen.device)
+    n_units = sum(nph.view(model, "all", "both").widths)
+    report(f"Circuits of {len(images)} images, of {n_units:,} units", rows, chosen.out, chosen.device)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import argparse
 import json
 import platform
+import runpy
 import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+import neuronpath as nph
+from neuronpath.data.files import find_images, load_images
 from neuronpath.files import write_whole
 from neuronpath.models.hooks import at_rest, input_replaced
+from neuronpath.models.load import load_model
 from neuronpath.models.view import view
 
 
@@ -89,3 +94,35 @@ def multiples(unit: Callable[[], object], work: Callable[[], object], repeats: i
         after = [seconds(unit, device) for _ in range(3)]
         found.append(taken / statistics.median(before + after))
     return found
+
+
+def from_folder(folder: Path, model: nn.Module, count: int) -> Tensor:
+    """The first images of a folder with one folder a class, from its folders in turn."""
+    files = [find_images([part])[1] for part in sorted(folder.iterdir()) if part.is_dir()]
+    mixed = [file for file in chain.from_iterable(zip_longest(*files)) if file is not None]
+    return load_images(mixed[:count], model)[0]
+
+
+def from_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say which model and images."""
+    parser.add_argument("--model", help="a timm model")
+    parser.add_argument("--checkpoint", type=Path, help="its weights; without, timm's")
+    parser.add_argument("--folder", type=Path, help="one folder of images a class; without, the embedded digits")
+    parser.add_argument("--source", help="a Python file that defines load() -> (model, images, others)")
+    parser.add_argument("--limit", type=int, default=60, help="images of the test")
+    parser.add_argument("--reference", type=int, default=200, help="images of the mean that units are ablated to")
+
+
+def load(parser: argparse.ArgumentParser, chosen: Any, more: int = 0) -> tuple[nn.Module, Tensor, Tensor]:
+    """The model, the images of the test, and the others: ``--reference`` and ``more``."""
+    if (chosen.model is None) != (chosen.folder is None):
+        parser.error("--model and --folder go together")
+    others = chosen.reference + more
+    if chosen.source:
+        return runpy.run_path(chosen.source)["load"]()
+    if chosen.folder is None:
+        model, images, _ = nph.demo.load()
+        return model, images[: chosen.limit], nph.demo.load("train")[1][:others]
+    model = load_model(chosen.model, chosen.checkpoint is None, chosen.checkpoint, chosen.device)
+    images = from_folder(chosen.folder, model, chosen.limit + others)
+    return model, images[: chosen.limit], images[chosen.limit :]

@@ -27,17 +27,18 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import textbook
 
 METHODS = {
-    "joint": {},
-    "thorough": {"effort": "thorough"},
+    "live": {},
+    "joint": {"method": "joint"},
+    "thorough": {"method": "joint", "effort": "thorough"},
     "causal": {"method": "causal"},
     "progressive": {"preset": "progressive"},
     "paper": {"preset": "paper"},
 }
 EVERY = [*METHODS, "causal, path and check", "textbook"]
-FEW = ["joint", "thorough", "causal", "causal, path and check"]
+FEW = ["live", "joint", "thorough", "causal", "causal, path and check"]
 MODELS = {  # what is timed where nothing is named: the dear ones on the small model only
     "vit_small_patch16_224:2": EVERY,
-    "vit_small_patch16_224:8": ["joint", "causal", "causal, path and check", "paper"],
+    "vit_small_patch16_224:8": ["live", "joint", "causal", "causal, path and check", "paper"],
     "vit_base_patch16_224:4": FEW,
     "vit_large_patch32_224:2": FEW,
 }

@@ -25,9 +25,9 @@ from neuronpath.runs.gates import gated_output
 METHODS = {
     "paper": {"preset": "paper"},
     "progressive": {"preset": "progressive"},
-    "joint": {},
-    "joint, thorough": {"effort": "thorough"},
-    "joint, complete": {"objective": "complete"},
+    "joint": {"method": "joint"},
+    "joint, thorough": {"method": "joint", "effort": "thorough"},
+    "joint, complete": {"method": "joint", "objective": "complete"},
     "causal": {"method": "causal"},
 }
 

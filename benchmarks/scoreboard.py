@@ -16,25 +16,21 @@ loses, as a share, when a head and a neuron a block are ablated: a path's own, a
 and k_flip medians, with 95 % bootstrap intervals over images.
 """
 
-import runpy
 from collections.abc import Callable, Sequence
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import options, report
-from torch import Tensor, nn
+from common import from_options, load, options, report
+from torch import Tensor
 from tqdm import tqdm
 
 import neuronpath as nph
-from neuronpath.data.files import find_images, load_images
 from neuronpath.files import write_whole
 from neuronpath.methods.conductance import conductance
 from neuronpath.methods.knowledge import knowledge
 from neuronpath.models.hooks import at_rest
-from neuronpath.models.load import load_model
 from neuronpath.models.outputs import logits_of
 from neuronpath.models.view import view
 from neuronpath.models.vit import ViT
@@ -118,40 +114,13 @@ def as_markdown(title: str, rows: list[dict[str, Any]]) -> str:
     return f"# {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def from_folder(folder: Path, model: nn.Module, count: int) -> Tensor:
-    """The first images of a folder with one folder a class, from its folders in turn."""
-    files = [find_images([part])[1] for part in sorted(folder.iterdir()) if part.is_dir()]
-    mixed = [file for file in chain.from_iterable(zip_longest(*files)) if file is not None]
-    return load_images(mixed[:count], model)[0]
-
-
-def load(chosen: Any) -> tuple[nn.Module, Tensor, Tensor]:
-    """The model, the images of the test, and the others."""
-    others = chosen.reference + chosen.calibration
-    if chosen.source:
-        return runpy.run_path(chosen.source)["load"]()
-    if chosen.folder is None:
-        model, images, _ = nph.demo.load()
-        return model, images[: chosen.limit], nph.demo.load("train")[1][:others]
-    model = load_model(chosen.model, chosen.checkpoint is None, chosen.checkpoint, chosen.device)
-    images = from_folder(chosen.folder, model, chosen.limit + others)
-    return model, images[: chosen.limit], images[chosen.limit :]
-
-
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--model", help="a timm model")
-    parser.add_argument("--checkpoint", type=Path, help="its weights; without, timm's")
-    parser.add_argument("--folder", type=Path, help="one folder of images a class; without, the embedded digits")
-    parser.add_argument("--source", help="a Python file that defines load() -> (model, images, others)")
-    parser.add_argument("--limit", type=int, default=60, help="images of the test")
-    parser.add_argument("--reference", type=int, default=200, help="images of the mean that units are ablated to")
+    from_options(parser)
     parser.add_argument("--calibration", type=int, default=200, help="images that importances are measured on")
     parser.add_argument("--markdown", type=Path, help="write the table here, as Markdown")
     chosen = parser.parse_args()
-    if (chosen.model is None) != (chosen.folder is None):
-        parser.error("--model and --folder go together")
-    model, images, others = load(chosen)
+    model, images, others = load(parser, chosen, chosen.calibration)
     reference, calibration = others[: chosen.reference], others[chosen.reference :][: chosen.calibration]
     if len(reference) < 2 or not len(calibration):
         parser.error(f"there are {len(images) + len(others)} images; expected more than --limit and --reference")
