@@ -14,14 +14,6 @@ import neuronpath as nph
 
 # method, images, nodes (0: as many as are needed)
 CASES = [("live", 4, 0), ("live", 64, 0), ("joint", 4, 3), ("joint", 64, 3), ("joint", 4, 50)]
-    ("live", 4, 0),
-    ("live", 64, 0),
-    ("joint", 4, 3),
-    ("joint", 64, 3),
-    ("joint", 4, 50),
-]  # method, images, nodes: 0 is as many as are needed
-
-
 CALLS = {
     "live": {},
     "joint": {"method": "joint", "quadrature": "gausslegendre"},

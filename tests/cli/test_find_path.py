@@ -342,12 +342,19 @@ def test_tokens_and_outputs(find_path, digit):
 
 def test_names_of_the_classes(find_path, digit, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(f"the digit {i}" for i in range(10)))
-    result = find_path(digit, "--method", "causal", "--class-names", tmp_path / "names.txt", "--out", tmp_path / "p.json")
+    result = find_path(
+        digit, "--method", "causal", "--class-names", tmp_path / "names.txt", "--out", tmp_path / "p.json"
+    )
     assert result.code == 0
     predicted = int(nph.NeuronPaths.load(tmp_path / "p.json").predicted)
     assert f"the digit {predicted} " in result.out
     (tmp_path / "names.json").write_text('{"3": "three"}')
-    assert find_path(digit, "--method", "causal", "--target", 3, "--class-names", tmp_path / "names.json").out.count("three") == 1
+    assert (
+        find_path(digit, "--method", "causal", "--target", 3, "--class-names", tmp_path / "names.json").out.count(
+            "three"
+        )
+        == 1
+    )
     (tmp_path / "few.txt").write_text("a\nb")
     refused(find_path(digit, "--class-names", tmp_path / "few.txt"), "class_names holds 2 names for 10 classes")
     refused(find_path(digit, "--class-names", tmp_path / "none.txt"), "none.txt doesn't exist")
@@ -355,5 +362,7 @@ def test_names_of_the_classes(find_path, digit, tmp_path):
 
 def test_an_input_is_never_overwritten(find_path, digit):
     before = digit.read_bytes()
-    refused(find_path(digit, "--plot", digit, "--overwrite"), f"{digit} is an input; expected another name for the output")
+    refused(
+        find_path(digit, "--plot", digit, "--overwrite"), f"{digit} is an input; expected another name for the output"
+    )
     assert digit.read_bytes() == before

@@ -1,7 +1,7 @@
 """Circuits by brute force over all subsets of a tiny model's units, by plain hooks, and on the digits."""
 
-import json
 import itertools
+import json
 from contextlib import ExitStack
 
 import pytest

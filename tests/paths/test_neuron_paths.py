@@ -162,7 +162,9 @@ def test_heads_and_neurons_have_their_names(mixed, tmp_path):
     assert repr(mixed) == "NeuronPaths(3 images, 8 blocks, 1 head and 1 neuron a block, method='causal')"
 
 
-@pytest.mark.parametrize(("unit", "words"), [("1.7", "units holds 1.7"), ("-1", "out of range"), ("256", "256 .* out of range")])
+@pytest.mark.parametrize(
+    ("unit", "words"), [("1.7", "units holds 1.7"), ("-1", "out of range"), ("256", "256 .* out of range")]
+)
 def test_units_that_no_model_has_are_refused(demo, tmp_path, unit, words):
     paths = nph.find_path(demo[0], demo[1][:1], method="random", units="neurons")
     document = json.loads(paths.save(tmp_path / "p.json").read_text())

@@ -38,7 +38,17 @@ def paths(demo):
 def test_a_notebook_shows_a_row_an_image(paths):
     parsed = Cells(paths[:3]._repr_html_())
     head, *rows = parsed.rows
-    assert head == ["image", "predicted", "path", "score", "attribution", "without it", "without random", "flips", "relative delta"]
+    assert head == [
+        "image",
+        "predicted",
+        "path",
+        "score",
+        "attribution",
+        "without it",
+        "without random",
+        "flips",
+        "relative delta",
+    ]
     assert len(rows) == 3
     for row, path in zip(rows, paths, strict=False):
         assert row[0] == path.names[0]
