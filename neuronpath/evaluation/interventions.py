@@ -48,7 +48,18 @@ def edited(
     Raises:
         InputError: (a ValueError) for units that the model lacks, or, while it runs, for a batch of another length.
     """
-    return _edited(*units_chosen(model, path, units, tokens), edit)
+
+    def edit_checked(site: int, channels: Tensor, chosen: Tensor) -> Tensor:
+        try:
+            new = edit(site, channels, chosen)
+        except TypeError as error:
+            raise InputTypeError(f"edit can't be called with (site, channels, chosen): {error}") from error
+        if not isinstance(new, Tensor) or new.shape != channels.shape:
+            got = tuple(new.shape) if isinstance(new, Tensor) else f"a {type(new).__name__}"
+            raise InputError(f"edit gave {got}; expected channels of shape {tuple(channels.shape)}")
+        return new
+
+    return _edited(*units_chosen(model, path, units, tokens), edit_checked)
 
 
 def units_chosen(

@@ -12,7 +12,7 @@ import jinja2
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError, InputTypeError, check_count
+from ..checks import InputError, check_count, check_number, checked
 from ..files import check_writable, write_whole
 from ..models.view import view
 from ..models.vit import ViT
@@ -24,6 +24,7 @@ from .scene import scene
 PAGE = Path(__file__).parent
 
 
+@checked
 def report(
     model: nn.Module | ViT, images: Tensor, paths: NeuronPaths | Mapping[str, NeuronPaths], out: str | os.PathLike, *,
     title: str = "Neuron paths", factor: float = 2.0, n_likes: int = 4, batch_size: int = 64, overwrite: bool = False,
@@ -57,6 +58,7 @@ def report(
     check_images(images)
     _check_ways(ways, images, vit)
     check_count("n_likes", n_likes)
+    check_number("factor", factor)
     check_count("batch_size", batch_size)
     with tqdm(total=len(ways) * len(images), unit="image", disable=not progress) as bar:
         measured = {
@@ -68,13 +70,9 @@ def report(
 
 
 def _check_ways(ways: Mapping[str, NeuronPaths], images: Tensor, vit: ViT) -> None:
-    if not isinstance(ways, Mapping):
-        raise InputTypeError(f"paths is a {type(ways).__name__}; expected NeuronPaths or {{name: NeuronPaths}}")
     if not ways:
         raise InputError("paths names no methods; expected at least one")
     for name, paths in ways.items():
-        if not isinstance(paths, NeuronPaths):
-            raise InputTypeError(f"the paths of {name!r} are a {type(paths).__name__}; expected NeuronPaths")
         view_for(paths, vit)
         if len(paths) != len(images):
             raise InputError(f"images holds {len(images)} images for {len(paths)} paths of {name!r}; expected as many")

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..units import Unit, as_unit
 from .documents import check_circuit, read_document, write_document
 from .settings import Settings
@@ -71,8 +71,11 @@ class Circuit:
     class_names: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
+    @checked
     def concat(cls, parts: Sequence["Circuit"]) -> "Circuit":
         """The circuits of all parts as one; they must have been sought in one way."""
+        if not parts:
+            raise InputError("concat got no circuits; expected at least one Circuit")
         for part in parts:
             if (part.criterion, part.keep, part.settings) != (parts[0].criterion, parts[0].keep, parts[0].settings):
                 raise InputError(
@@ -158,11 +161,13 @@ class Circuit:
         frame = pd.DataFrame(rows, columns=["image", "name", "block", "kind", "unit", "rank"])
         return frame.assign(**{name: getattr(self, name).numpy()[frame["image"]] for name in TENSORS})
 
+    @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
         return write_document(path, self._document(), overwrite)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike) -> "Circuit":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
         return read_document(path, FORMAT, (VERSION,), "Circuit.save", cls._from_document)

@@ -239,8 +239,14 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
         ("3 images for 12 paths of 'joint'", lambda: nph.report(model, images[:3], ways, tmp_path / "r.html")),
         ("made for another model", lambda: nph.report(random_vit(0), images[:12], ways, tmp_path / "r.html")),
         ("paths names no methods", lambda: nph.report(model, images[:12], {}, tmp_path / "r.html")),
-        ("paths is a list", lambda: nph.report(model, images[:12], [], tmp_path / "r.html")),
-        ("the paths of 'a' are a int", lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html")),
+        (
+            "paths is []; expected NeuronPaths, or a mapping of texts to NeuronPaths",
+            lambda: nph.report(model, images[:12], [], tmp_path / "r.html"),
+        ),
+        (
+            "paths is a dict; expected NeuronPaths, or a mapping of texts",
+            lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html"),
+        ),
         ("n_likes is 0", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", n_likes=0)),
     ):
         with pytest.raises(nph.InputError, match=re.escape(words)):
