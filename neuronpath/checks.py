@@ -18,8 +18,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def printable(text: object) -> str:
+    """A text, such as a file's name, fit to be shown anywhere: what isn't seen, or changes what is seen, is escaped.
+
+    Those are line ends, control characters (and so a terminal's colours), marks that turn the direction of writing, spaces other than
+    the plain one, and bytes of a file's name that are no UTF-8.
+
+    Examples:
+        >>> print(printable("a\\nb\\x1b[31m \\u202ecod.exe café 猫"))
+        a\\nb\\x1b[31m \\u202ecod.exe café 猫
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 class InputError(ValueError):
     """Something the caller gave can't be used. The message is one line, fit to be shown as it is."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(message))
 
 
 class InputTypeError(InputError, TypeError):
@@ -64,7 +80,7 @@ def is_number(value: object) -> TypeGuard[float]:
 def shown(value: object) -> str:
     """A value as a message shows it: itself where it is short, else what it is."""
     text = repr(value) if value is None or isinstance(value, bool | int | float | str | bytes | list | tuple) else ""
-    return text if text and len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+    return text if text and len(text) <= 60 else f"a {type(value).__name__}"
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:

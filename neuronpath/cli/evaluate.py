@@ -1,6 +1,5 @@
 """The command neuronpath evaluate."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
 from .options import Baseline, BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Reference, Token, Units
 from .sources import model_named, open_reference
+from .terminal import say
 
 
 def evaluate(
@@ -117,7 +117,7 @@ def evaluate(
             curves=curves is not None,
         )
     for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
+        say(f"skipped: {reason}")
     table = summary(measured, seed)
     save(table, csv, json, overwrite)
     if curves is not None:

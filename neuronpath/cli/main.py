@@ -1,8 +1,10 @@
 """The entry points: each command on its own, and all of them under ``neuronpath``."""
 
 import sys
-import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import NoReturn
 
 import typer
 
@@ -11,6 +13,8 @@ from .circuit import circuit
 from .evaluate import evaluate
 from .find_path import find_path
 from .prune_experiment import prune_experiment
+from .start import Stopped, interrupted, stops
+from .terminal import PIPE_CLOSED, prepare, put, say
 
 
 def command(function: Callable[..., int]) -> typer.Typer:
@@ -49,24 +53,34 @@ def prune_experiment_main() -> None:
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command to its exit code; what the caller can mend is one line on stderr and code 2, and so is a warning, without one."""
+    prepare(name)
     if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv[1:]):
-        fail(
-            name, "an argument is empty; expected a name or a value", BAD_INPUT
-        )  # Path("") would be the present folder
-    warnings.showwarning = lambda message, *_, **__: print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+        fail(name, "an argument is empty; expected a name or a value")  # Path("") would be the present folder
+    printed = StringIO()
     try:
-        code = app(prog_name=name, standalone_mode=False)
+        with redirect_stdout(printed):
+            code = app(prog_name=name, standalone_mode=False)
+    except (KeyboardInterrupt, Stopped):
+        interrupted(name)
     except InputError as error:
-        fail(name, str(error), BAD_INPUT)
+        fail(name, str(error))
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's usage errors have it, whichever click they come from
             raise
-        fail(name, error.format_message(), BAD_INPUT)
+        fail(name, error.format_message())
     if code == INTERRUPTED:  # typer's answer to Ctrl-C
-        fail(name, "interrupted; no file was left half-written", INTERRUPTED)
+        interrupted(name)
+    fault = put(printed.getvalue())
+    if isinstance(fault, BrokenPipeError):  # nobody reads on
+        sys.exit(PIPE_CLOSED)
+    if fault:
+        fail(name, f"what was found can't be printed: {fault.strerror}")
     sys.exit(code if isinstance(code, int) else DONE)
 
 
-def fail(name: str, message: str, code: int) -> None:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+def fail(name: str, message: str) -> NoReturn:
+    """End with one line; after Ctrl-C with that which says so, for a library may have made an error of its own of it."""
+    if stops:
+        interrupted(name)
+    say(f"{name}: {message}")
+    sys.exit(BAD_INPUT)

@@ -9,6 +9,7 @@ import typer
 from ..checks import DONE, SOME_LEFT_OUT, InputError
 from .options import Checkpoint, Classes, Device, Model, Pretrained, Quiet
 from .sources import model_named
+from .terminal import say
 
 
 def prune_experiment(
@@ -66,7 +67,7 @@ def prune_experiment(
     mapping = None if classes is None else read_classes(classes)
     data = digits() if folder is None else image_folder(folder, loaded, mapping, limit, skipped.append)
     for reason in skipped:
-        print(f"skipped: {reason}", file=sys.stderr)
+        say(f"skipped: {reason}")
     rows = run_experiment(loaded, data, plan, out, progress=not quiet and sys.stderr.isatty())
     dense = (predictions(loaded, data.test) == data.test_labels).float().mean().item()
     results = write_results(rows, out, len(data.test), dense)

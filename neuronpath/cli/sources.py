@@ -1,12 +1,12 @@
 """Where a command's images come from, and what it says of those that it had to leave out."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
+from .terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Source:
     def close(self, n_found: int) -> int:
         """Tell of the images that couldn't be read; the exit code. Refuses to go on where none could."""
         for reason in self.skipped:
-            print(f"skipped: {reason}", file=sys.stderr)
+            say(f"skipped: {reason}")
         if not n_found:
             raise InputError(f"none of the {len(self.skipped)} images could be read; expected at least one")
         return SOME_LEFT_OUT if self.skipped else DONE

@@ -8,6 +8,7 @@ from PIL import Image
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from ..checks import printable
 from ..models.adapters import inside
 from ..models.view import unwrapped
 
@@ -64,6 +65,6 @@ def short_name(name: str, longest: int = 28) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """A text without its middle where it is long; bytes of a file's name that are no UTF-8 become question marks."""
-    text = text.encode(errors="replace").decode()
+    """A text fit to be shown, without its middle where it is long."""
+    text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - 9]}…{text[-8:]}"

@@ -12,7 +12,7 @@ import jinja2
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError, check_count, check_number, checked
+from ..checks import InputError, check_count, check_number, checked, printable
 from ..files import check_writable, write_whole
 from ..models.view import view
 from ..models.vit import ViT
@@ -66,7 +66,7 @@ def report(
         }
     shown = scene(vit.model, images, ways, measured)
     page = _environment().get_template("report.html").render(title=title, factor=factor, **shown)
-    return write_whole(out, lambda part: part.write_text(page, encoding="utf-8", errors="replace"), overwrite)
+    return write_whole(out, lambda part: part.write_text(page, encoding="utf-8"), overwrite)
 
 
 def _check_ways(ways: Mapping[str, NeuronPaths], images: Tensor, vit: ViT) -> None:
@@ -82,7 +82,7 @@ def _environment() -> jinja2.Environment:
     """Everything that the template shows is escaped, in its embedded JSON too."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined, finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["number"] = lambda value: f"{value:.4g}"
     environment.filters["signed"] = lambda value: f"{value:+.4g}"

@@ -4,14 +4,15 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ..checks import printable
 from ..units import Place
 
 Columns = Mapping[str, Sequence[str]]  # the cells by the column's title
 
 
 def as_text(columns: Columns) -> str:
-    """One line a row, under the titles."""
-    titled = [[title, *cells] for title, cells in columns.items()]
+    """One line a row, under the titles; cells are escaped."""
+    titled = [[printable(cell) for cell in (title, *cells)] for title, cells in columns.items()]
     widths = [max(map(len, column)) for column in titled]
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in zip(*titled, strict=True)
@@ -20,14 +21,16 @@ def as_text(columns: Columns) -> str:
 
 def as_html(columns: Columns, heading: str, footing: str = "") -> str:
     """The table between two lines of text; everything escaped."""
-    head = "".join(f'<th style="text-align: left">{escape(title)}</th>' for title in columns)
+    head = "".join(f'<th style="text-align: left">{escape(printable(title))}</th>' for title in columns)
     rows = (
-        "".join(f'<td style="text-align: left">{escape(cell)}</td>' for cell in row)
+        "".join(f'<td style="text-align: left">{escape(printable(cell))}</td>' for cell in row)
         for row in zip(*columns.values(), strict=True)
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     more = f"<p>{escape(footing)}</p>" if footing else ""
-    return f"<p>{escape(heading)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    return (
+        f"<p>{escape(printable(heading))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    )
 
 
 def path_text(places: Sequence[Place], units: Sequence[Sequence[int]], attribution: Sequence[Sequence[float]]) -> str:

@@ -168,7 +168,7 @@ def test_names_stay_text(file, page):
     assert len(page.all("script")) == 2
     assert page.all("h1")[0][1] == "<b>Digits & paths</b>"
     assert page.all("h2")[0] == ({"id": "name-0", "title": f"/some/where/{EVIL}"}, "script>.png")
-    assert page.all("h2")[1] == ({"id": "name-1", "title": "no ? UTF-8.png"}, "no ? UTF-8.png")
+    assert page.all("h2")[1] == ({"id": "name-1", "title": r"no \udcff UTF-8.png"}, r"no \udcff UTF-8.png")
     raw = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert raw is not None
     assert "<" not in raw[1]
@@ -247,6 +247,7 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
             "paths is a dict; expected NeuronPaths, or a mapping of texts",
             lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html"),
         ),
+        ("factor is nan", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", factor=float("nan"))),
         ("n_likes is 0", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", n_likes=0)),
     ):
         with pytest.raises(nph.InputError, match=re.escape(words)):
