@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LOADED = {"iframe": "src", "img": "src", "link": "href", "script": "src", "source": "src"}
 
 
+@pytest.mark.filterwarnings("ignore:.*is no vision transformer itself:UserWarning")
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

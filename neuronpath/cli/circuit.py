@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .options import Baseline, BatchSize, Checkpoint, Device, Images, Model, Pretrained, Quiet, Reference, Token, Units
+from .options import (
+    Baseline,
+    BatchSize,
+    Checkpoint,
+    ClassNames,
+    Device,
+    Images,
+    Model,
+    Pretrained,
+    Quiet,
+    Reference,
+    Token,
+    Units,
+)
 from .sources import open_reference, open_source
 
 
@@ -24,6 +37,7 @@ def circuit(
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
+    class_names: ClassNames = None,
     controls: Annotated[bool, typer.Option(help="Also try random circuits, and the runner-up's.")] = True,
     seed: Annotated[int, typer.Option(help="Of random circuits and of resample.")] = 0,
     batch_size: BatchSize = 64,
@@ -39,6 +53,7 @@ def circuit(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
+    from ..data.labelled import read_class_names
     from ..files import check_distinct, check_spared, check_writable, write_whole
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
@@ -50,8 +65,9 @@ def circuit(
             check_writable(path, overwrite)
     if plot is not None:
         check_picture(plot)
+    called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
-    check_spared([out, plot], [*source.files, checkpoint])
+    check_spared([out, plot], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     parts: list[Circuit] = []
     first = None
@@ -61,7 +77,8 @@ def circuit(
             parts.append(
                 find_circuit(
                     source.model, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
-                    reference=others, controls=controls, seed=seed, names=names, progress=bar,
+                    reference=others, controls=controls, seed=seed, names=names, class_names=called,
+                    progress=bar,
                 )
             )  # fmt: skip
     code = source.close(len(parts))

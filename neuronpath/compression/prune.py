@@ -18,7 +18,7 @@ from ..checks import InputError, InputTypeError, check_count, check_one_of, chec
 from ..features.activations import mean_activations
 from ..models.adapters import merged
 from ..models.hooks import alone, eager
-from ..models.view import view
+from ..models.view import inner_of, view
 from ..models.vit import ViT
 from ..units import KINDS, Place
 from .cut import check_cut, part_of
@@ -114,7 +114,7 @@ def prune(
     with alone(vit.model):
         plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
         pruned = merged(vit.model)
-        copied = view(pruned, None, units)
+        copied = view(inner_of(pruned), None, units)
         for site, kept, mean in plan:
             old, new = part_of(vit, site), part_of(copied, site)
             new.cut(kept, mean)

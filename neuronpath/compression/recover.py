@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, InputTypeError, check_count, check_number, checked
+from ..data.given import check_images
 from ..models.hooks import at_rest, check_gradients_pass
 from ..models.outputs import as_tensor, run_model
-from ..runs.clean import check_images
 
 
 @checked

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, checked
+from ..data.given import check_images
 from ..methods import find_path
 from ..models.hooks import at_rest
 from ..models.outputs import as_target
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.statistics import Labels, consensus, frequency, halves_of
-from ..runs.clean import check_images, clean_runs
+from ..runs.clean import clean_runs
 from ..runs.influence import Influence, Quadrature, mean_gradients
 from ..runs.joint_influence import joint_influence
 from ..units import on_path, units_named

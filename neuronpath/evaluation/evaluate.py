@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, checked
+from ..data.given import check_images
 from ..models.outputs import as_target, check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, versions, view_for
 from ..runs.baselines import ablated_by, baseline_named
-from ..runs.clean import check_images
 from ..runs.gates import Ablated
 from ..runs.joint_influence import joint_influence
 from ..units import as_index

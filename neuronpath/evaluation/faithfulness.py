@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, checked, fits, shown
+from ..data.given import check_images
 from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -17,7 +18,7 @@ from ..paths.circuit import Circuit
 from ..paths.faithfulness import Faithfulness
 from ..paths.neuron_paths import NeuronPaths, view_for
 from ..runs.baselines import ablation, baseline_named
-from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated, gated_answer
 from ..units import Unit, place_of
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, check_one_of, checked, shown
+from ..data.given import check_images
 from ..models.hooks import eager
 from ..models.outputs import logits_of
 from ..models.sites import visited
@@ -22,7 +23,6 @@ from ..models.view import TOKENS, view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
 from ..runs.baselines import ablated_by, baseline_named
-from ..runs.clean import check_images
 from ..runs.gates import Ablated
 from ..units import as_index, as_unit, is_unit_list, kinds_named, place_of
 

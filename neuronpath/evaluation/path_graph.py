@@ -10,6 +10,7 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, checked
+from ..data.given import check_images
 from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.outputs import Output, check_output, output_name
@@ -18,7 +19,7 @@ from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.neuron_paths import NeuronPaths, versions, view_for
 from ..runs.baselines import ablation, baseline_named
-from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.clean import CleanRun, clean_runs
 from ..runs.edges import Effects, Nodes, Stream, edges_of, stream_of
 from ..runs.gates import Ablated
 from ..units import KINDS, Unit, place_of

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_count, checked
+from ..data.given import check_images
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
-from ..runs.clean import check_finite, check_images
+from ..runs.clean import check_finite
 from ..units import Unit, as_index, as_unit, at_units, kinds_named, place_of
 
 WORST_ASPECT = 1.5  # how far a grid of patches may be from the image's own aspect

@@ -1,7 +1,7 @@
 """:func:`find_circuit`: for each image the fewest units found that keep its decision alone, or break it when they go, with controls."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
+from ..data.given import check_images
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -19,10 +20,10 @@ from ..paths.circuit import Circuit
 from ..paths.neuron_paths import check_names, versions
 from ..paths.settings import Settings
 from ..runs.baselines import Ablation, ablation, baseline_named
-from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated
 from ..units import Unit
-from .find import architecture
+from .find import architecture, namer_for
 from .grow import Criterion, Grower, decided, random_like
 
 CRITERIA = ("keep", "break", "both")
@@ -44,6 +45,7 @@ def find_circuit(
     internal_batch_size: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
     progress: bool | tqdm = False,
 ) -> Circuit:
     """For each image the fewest units found that decide: that keep the decision alone, or break it when they go.
@@ -66,6 +68,7 @@ def find_circuit(
         internal_batch_size: rows run at once; None fits them to the memory.
         seed: of the random circuits and of "resample".
         names: B names for the images; None numbers them.
+        class_names: a name for each class, or {class: name} for some (see :func:`~neuronpath.find_path`).
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
     Raises:
@@ -80,26 +83,29 @@ def find_circuit(
     if names is not None:
         check_names(names, len(images))
     vit, ablate, settings = prepared(model, units, token, baseline, reference, len(images), seed)
+    class_namer(vit.model, class_names)  # refuses names before the work, where it can
     rule = Criterion(criterion, float(keep))
     parts: list[dict[str, Tensor | list]] = []
     bar: tqdm = (
         progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
     )
+    called: dict[int, str] = {}
     with at_rest(vit.model), nullcontext() if bar is progress else bar:
         first = 0
         for run in clean_runs(vit, images, target, "prob", internal_batch_size):
             parts.append(_circuits(run, rule, [each(run, first) for each in ablate], controls, seed))
+            name_of = namer_for(run, class_names)
+            called |= {c: name for c in parts[-1]["target"].tolist() if (name := name_of(c)) is not None}  # type: ignore[union-attr]
             first += len(run.rows)
             bar.update(len(run.rows))
     merged = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0] if name != "units"}  # type: ignore[misc]
-    name_of = class_namer(vit.model)
     return Circuit(
         units=tuple(unit for part in parts for unit in part["units"]),
         names=tuple(map(str, names if names is not None else range(len(images)))),
         criterion=criterion,
         keep=float(keep),
         settings=settings,
-        class_names={c: name for c in sorted(set(merged["target"].tolist())) if (name := name_of(c)) is not None},
+        class_names=dict(sorted(called.items())),
         **merged,
     )
 
@@ -125,7 +131,7 @@ def prepared(
     if baseline == "mean" and reference is not None and len(reference) > 3:
         halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]
     settings = Settings(
-        method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.model),
+        method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.inner or vit.model),
         sites=tuple(vit.places), fingerprint=vit.fingerprint, versions=versions(),
     )  # fmt: skip
     return vit, [ablation(vit, baseline, half, n_images, seed) for half in halves], settings

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, check_one_of, checked
-from ..models.class_names import class_namer
+from ..data.given import check_images
+from ..models.class_names import Names, class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
 from ..models.view import NoHeads, view
@@ -21,7 +22,7 @@ from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
 from ..runs.baselines import ablation, baseline_named
-from ..runs.clean import CleanRun, check_images, clean_runs
+from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import AblatedRun, ablated_run
 from ..runs.influence import Influence, Quadrature, influence_of
 from ..runs.live import live_influence_of
@@ -127,7 +128,7 @@ def find_path(
         warnings.warn(f"{reason}: the path is of neurons alone", stacklevel=3)
         units = "neurons"
     vit = view(model, token, units or (None if own else way.units[0]))
-    name_of = class_namer(vit.model, class_names)
+    class_namer(vit.model, class_names)  # refuses names before the work, where it can
     kinds = units_named(vit.places)
     check_one_of("effort", effort, EFFORTS)
     check_one_of("precision", precision, (None, "fp32", "bf16"))
@@ -161,7 +162,7 @@ def find_path(
         n_steps=rule.n_steps,
         seed=int(seed),
         precision=precision,
-        model=architecture(vit.model),
+        model=architecture(vit.inner or vit.model),
         sites=tuple(vit.places),
         fingerprint=vit.fingerprint,
         versions=versions(),
@@ -184,7 +185,7 @@ def find_path(
                 influence = live_influence_of(run, found.units, rule, search.ablated, ablated[0].value)
             else:
                 influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
-            parts.append(_as_paths(run, found, influence, ablated, settings, first, name_of))
+            parts.append(_as_paths(run, found, influence, ablated, settings, first, namer_for(run, class_names)))
             bar.update(len(found.units))
     paths = concat(parts)
     return paths if names is None else paths.renamed(names)
@@ -247,6 +248,12 @@ def _decision(run: CleanRun, answer: Tensor, target: Tensor) -> tuple[Tensor, Te
         said.cpu(),
         shares.gather(1, said[:, None])[:, 0].cpu(),
     )
+
+
+def namer_for(run: CleanRun, class_names: Names | None = None) -> Callable[[int], str | None]:
+    """What the classes of a run are called, of as many as the model really gives."""
+    count = run.answer.shape[-1] if run.vit.has_head and run.answer.ndim == 2 else None
+    return class_namer(run.vit.model, class_names, count)
 
 
 def heads_lack(model: nn.Module | ViT, token: str | None) -> str | None:

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputTypeError, check_one_of, checked
+from ..data.given import check_images
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
 from ..runs.baselines import ablation, baseline_named
-from ..runs.clean import CleanRun, check_images, clean_runs, gradients_of
+from ..runs.clean import CleanRun, clean_runs, gradients_of
 from ..runs.gates import Ablated, gated, mean_gates
 from .grow import log_odds
 

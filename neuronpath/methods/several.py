@@ -9,9 +9,9 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, checked
+from ..data.given import check_images
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
-from ..runs.clean import check_images
 from .find import DEFAULT, find_path, heads_lack
 from .presets import PRESETS, list_presets
 from .registry import Method, list_methods, method_named

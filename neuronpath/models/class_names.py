@@ -9,7 +9,8 @@ from torch import nn
 
 from ..checks import InputError, InputTypeError
 from .adapters import inside, is_linear, layers_of
-from .view import unwrapped
+from .around import own_head
+from .view import inner_of, unwrapped
 
 Names = Sequence[str] | Mapping[int, str]
 HEADS = ("heads", "classifier", "cls_classifier", "head")  # what models that don't say call their classifiers
@@ -20,7 +21,8 @@ def class_namer(
 ) -> Callable[[int], str | None]:
     """What the model's classes are called: as the caller says, else by its own label names, else ImageNet's.
 
-    The model's own names and ImageNet's are taken only where they are as many as the head has classes.
+    The model's own names and ImageNet's are taken only where they are as many as the head has classes. A head of one's own, around a
+    vision transformer, has neither.
 
     Args:
         model: any module.
@@ -30,10 +32,12 @@ def class_namer(
     Raises:
         InputError: for names that aren't as many as there are classes, for a class that the model lacks, and for what is no name.
     """
-    model = inside(unwrapped(model))
     count = head_size(model) if n_classes is None else n_classes
     if class_names is not None:
         return _checked(class_names, count).get
+    if _head_around(model) is not None:
+        return lambda label: None
+    model = inner_of(model)
     own = _label_names(model)
     if own and len(own) == count:
         return lambda label: str(own[label]) if 0 <= label < len(own) else None
@@ -66,7 +70,9 @@ def _checked(names: Names, count: int | None) -> dict[int, str]:
 
 def head_size(model: nn.Module) -> int | None:
     """The classes of the model's classifier as it is, whatever the model noted down when it was made; None where it has none."""
-    within: Any = inside(unwrapped(model))
+    if (around := _head_around(model)) is not None:
+        return around.out_features
+    within: Any = inner_of(model)
     head: Any = within.get_classifier() if hasattr(within, "get_classifier") else None
     for name in HEADS:
         head = getattr(within, name, None) if head is None else head
@@ -75,6 +81,12 @@ def head_size(model: nn.Module) -> int | None:
         return getattr(within, "num_classes", None)
     linears = [layer for layer in layers_of(head) if is_linear(layer)]
     return linears[-1].out_features if linears else getattr(head, "out_features", None)
+
+
+def _head_around(model: nn.Module) -> nn.Linear | None:
+    """The head that a model has beside the vision transformer that it holds."""
+    whole, inner = inside(unwrapped(model)), inner_of(model)
+    return None if inner is whole else own_head(whole, inner)
 
 
 def _label_names(model: nn.Module) -> Sequence[str] | None:
@@ -90,9 +102,8 @@ def _imagenet(model: nn.Module, count: int | None) -> Any:
 
 def folder_namer(model: nn.Module) -> Callable[[str], int | None]:
     """The class that a folder's name stands for: its number, its WordNet id, or its name where only one class has it."""
-    model = inside(unwrapped(model))
-    count = head_size(model) or 0
-    info = None if _label_names(model) else _imagenet(model, count)
+    count, inner = head_size(model) or 0, inner_of(model)
+    info = None if _label_names(inner) or _head_around(model) is not None else _imagenet(inner, count)
     ids = {info.index_to_label_name(index): index for index in range(count)} if info else {}
     name_of = class_namer(model)
     names = [(name_of(index) or "").lower() for index in range(count)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..checks import InputTypeError
 from .adapters import inside
-from .view import unwrapped
+from .view import inner_of, unwrapped
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -16,9 +16,15 @@ Transform = Callable[[Image.Image], Tensor]
 def transform_of(model: nn.Module) -> Transform:
     """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image.
 
-    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them.
+    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them, and one that holds a timm model
+    may do a part of it by itself.
     """
     model = inside(unwrapped(model))
+    if (inner := inner_of(model)) is not model:
+        raise InputTypeError(
+            f"{type(model).__name__} doesn't say how its images are transformed, only the {type(inner).__name__} in it does; expected "
+            "images that you have transformed, or that model, where the one around it doesn't touch the images"
+        )
     if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
         raise InputTypeError(
             f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "

@@ -6,10 +6,13 @@ those of timm, torchvision and transformers are in ``families/``.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -19,6 +22,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ..checks import InputError, InputTypeError, check_one_of, checked
 from ..units import KINDS, units_named
 from .adapters import inside, is_adapter, is_linear, layers_of, name_of
+from .around import output_around, own_head
 from .families import LIBRARIES
 from .vit import ViT
 
@@ -49,13 +53,14 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     """The view on a model of a known family, its units read on the tokens named. A view given back is itself.
 
     Args:
-        model: a ViT of timm, torchvision or transformers, of a class given to :func:`register_vit`, or a view on one.
+        model: a ViT of timm, torchvision or transformers, of a class given to :func:`register_vit`, or a view on one. Any other
+            module may hold one such ViT, and no more: its units are that one's, its output is its own. A warning names the ViT, once.
         token: "cls", "patch", "all" (every token, registers too) or "pooled": those that the model's head reads; "auto" and None are
             "pooled", or a given view's own.
         units: "neurons", "heads" or "both"; None is "neurons", or a given view's own.
 
     Raises:
-        InputTypeError: for a model that can't be viewed, or whose heads can't be reached, with the reason.
+        InputTypeError: for a model that can't be viewed, that holds several ViTs, or whose heads can't be reached, with the reason.
         InputError: for tokens that the head doesn't read: in the last block their units change nothing.
     """
     if isinstance(model, ViT):
@@ -70,8 +75,12 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     check_one_of("units", units, tuple(KINDS))
     whole = unwrapped(model)
     model = inside(whole)
-    vit = _family_of(model)(model)
-    name = type(model).__name__
+    where, vit = _found_in(model)
+    name = type(vit.model).__name__
+    vit = replace(vit, inner=vit.model)
+    if where:
+        _tell(model, where, vit.model)
+        vit = replace(vit, has_head=has_head(model, vit), around=output_around(whole, vit.blocks))
     if token == "cls" and not vit.num_cls_tokens:
         raise InputError(f"token is 'cls', but {name} has no class token; expected 'auto' or 'patch'")
     if {token, vit.pools} == {"cls", "patch"}:
@@ -106,14 +115,68 @@ def _plainest(vit: ViT, token: str) -> str:
 _WORDS = {"cls": "the class token", "patch": "the patch tokens", "all": "all tokens"}
 
 
-def _family_of(model: nn.Module) -> Callable[[Any], ViT]:
+def _found_in(model: nn.Module) -> tuple[str, ViT]:
+    """The only vision transformer that a model is or holds: what it is called there ("" is the model itself), and its family's view."""
+    try:
+        return "", _family_of(model)(model)
+    except InputTypeError as error:
+        reason = error
+    found: dict[str, ViT] = {}
+    for name, part in model.named_modules():
+        if name and not any(name.startswith(f"{outer}.") for outer in found) and (make := _maker(part)):
+            with suppress(InputTypeError):
+                found[name] = make(part)
+    if len(found) > 1:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise InputTypeError(
+            f"{type(model).__name__} holds {len(found)} vision transformers: {', '.join(list(found)[:5])}{more}; expected one: pass "
+            f"the one that is meant, such as model.get_submodule({next(iter(found))!r})"
+        )
+    if not found:
+        raise reason
+    return next(iter(found.items()))
+
+
+def inner_of(model: nn.Module) -> nn.Module:
+    """The vision transformer that a model is or holds; what is none, or holds several, is itself."""
+    model = inside(unwrapped(model))
+    try:
+        return _found_in(model)[1].model
+    except InputTypeError:
+        return model
+
+
+def has_head(whole: nn.Module, vit: ViT) -> bool:
+    """Whether a model that holds a vision transformer has a classifier: its own, or that of what it holds."""
+    return vit.has_head or own_head(whole, vit.model) is not None
+
+
+_TOLD: WeakSet[nn.Module] = WeakSet()
+
+
+def _tell(model: nn.Module, where: str, inner: nn.Module) -> None:
+    """Say once of a model what was found in it."""
+    if model not in _TOLD:
+        _TOLD.add(model)
+        warnings.warn(
+            f"{type(model).__name__} is no vision transformer itself: units are those of its {where!r} ({type(inner).__name__}), "
+            "outputs are the whole model's",
+            stacklevel=4,
+        )
+
+
+def _maker(model: nn.Module) -> Callable[[Any], ViT] | None:
+    """What makes the view of a model, by its class."""
     origins = {cls.__module__.split(".")[0] for cls in type(model).__mro__}
     for library in LIBRARIES:
         if library in origins:
             import_module(f"{__package__}.families.{library}")
-    for cls in type(model).__mro__:
-        if cls in _FAMILIES:
-            return _FAMILIES[cls]
+    return next((_FAMILIES[cls] for cls in type(model).__mro__ if cls in _FAMILIES), None)
+
+
+def _family_of(model: nn.Module) -> Callable[[Any], ViT]:
+    if make := _maker(model):
+        return make
     raise InputTypeError(
         f"{type(model).__name__} is no vision transformer that neuronpath knows: {_why_unknown(model)}; expected a plain ViT of "
         f"{', '.join(LIBRARIES)}, or a class given to register_vit"

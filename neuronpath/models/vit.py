@@ -68,6 +68,10 @@ class ViT:
     """Why attention heads can't be reached, where ``sites`` has none."""
     token: str = "pooled"
     """The tokens that units are read on: "cls", "patch", "pooled" or "all"."""
+    inner: nn.Module | None = None
+    """The vision transformer inside ``model``, where :func:`view` had to look for it; of a view on an ordinary one ``model`` itself."""
+    around: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Of a model that holds the vision transformer: images and the last block's output to the whole model's output."""
 
     @cached_property
     def places(self) -> list[Place]:
@@ -94,10 +98,15 @@ class ViT:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for the model's architecture, made of the names and shapes of its weights, those of adapters aside."""
-        weights = {name.replace("_orig_mod.", ""): v for name, v in plain_state(self.model).items()}  # compiled blocks
+        """A name for the vision transformer's architecture: of the names and shapes of its weights, those of adapters aside."""
+        state = plain_state(self.inner or self.model)
+        weights = {name.replace("_orig_mod.", ""): value for name, value in state.items()}  # compiled blocks
         shapes = ";".join(f"{name}{tuple(value.shape)}" for name, value in sorted(weights.items()))
         return hashlib.sha256(shapes.encode()).hexdigest()[:16]
+
+    def answer(self, x: Tensor, images: Tensor) -> Tensor:
+        """The model's output (R, ...), when the last block gives ``x`` (R, N, D) for ``images`` (R, C, H, W)."""
+        return self.readout(x) if self.around is None else self.around(images, x)
 
     def rest(self, token: str) -> tuple[int, float]:
         """The range of the tokens that ``token`` leaves out; it is one range, whatever the choice."""

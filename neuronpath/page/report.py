@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, check_number, checked, printable
+from ..data.given import check_images
 from ..files import check_writable, write_whole
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
-from ..runs.clean import check_images
 from .measured import measured_on
 from .scene import scene
 

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_count
+from ..data.given import check_images
 from ..models.hooks import at_rest
 from ..models.outputs import OUTPUTS, Output, widest
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, check_as_many, view_for
 from ..units import on_path
 from .baselines import ablation
-from .clean import CleanRun, check_images, clean_runs, gradients_of
+from .clean import CleanRun, clean_runs, gradients_of
 from .gates import Ablated, gated, gates_of
 from .influence import path_hidden
 

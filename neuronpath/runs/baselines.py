@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..checks import InputError, check_one_of
+from ..data.given import check_images
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.vit import ViT
-from .clean import CleanRun, check_images
+from .clean import CleanRun
 from .gates import Ablated
 
 BASELINES = ("zero", "mean", "resample", "paired")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import InputError, InputTypeError, odd_tensor
+from ..checks import InputError, InputTypeError
 from ..models.hooks import in_turn
 from ..models.outputs import Output, as_target, check_output, check_range, output_of, run_model, widest
 from ..models.sites import visited
@@ -106,7 +106,11 @@ class CleanRun:
         """The model's output (R, ...) when blocks ``block`` and later run from ``x`` (R, N, D), the sites in ``hidden`` held."""
         for later in range(block, len(self.vit.blocks)):
             x = self.block(later, x, rows, hidden)
-        return self.vit.readout(x)
+        return self.readout(x, rows)
+
+    def readout(self, x: Tensor, rows: Tensor) -> Tensor:
+        """The model's output (R, ...) when the last block gives ``x`` (R, N, D)."""
+        return self.vit.answer(x, self.pixels[rows] if self.vit.around else self.pixels)
 
     def finish(self, x: Tensor, block: int, rows: Tensor) -> Tensor:
         """F (R,) when blocks ``block`` and later run live from ``x`` (R, N, D)."""
@@ -182,9 +186,9 @@ def clean_run(
         stack.enter_context(torch.set_grad_enabled(live))
         answer = run_model(vit.model, images)
         ran = len(extras)
-        if ran < len(vit.blocks):
+        if ran != len(vit.blocks):
             raise InputTypeError(
-                f"{type(vit.model).__name__} ran {ran} of its {len(vit.blocks)} blocks; expected each of them once"
+                f"{type(vit.model).__name__} ran its {len(vit.blocks)} blocks {ran} times in all; expected each of them once"
             )
         for s, place in enumerate(vit.places):
             if s not in whole:
@@ -261,34 +265,22 @@ def check_finite(vit: ViT, hidden: Sequence[Tensor], answer: Tensor | None = Non
 
 
 def check_view(run: CleanRun) -> None:
-    """Refuse a model whose frozen run at alpha = 1 isn't its clean run: its blocks compute more than its family's do."""
+    """Refuse a model whose frozen run at alpha = 1 isn't its clean run: its blocks compute more than its family's do.
+
+    Its output as a whole is compared too: what is explained of it may be so near 1 that nothing shows.
+    """
     first = run.rows[:1]
-    frozen = run.replaced(first, [values[first] for values in run.hidden])
-    clean = run.value[:1]
+    answer = run.answer_with(first, [values[first] for values in run.hidden])
+    frozen, clean = run.output_of(answer, first), run.value[:1]
     tolerance = 1e-4 if run.middle.dtype in (torch.float32, torch.float64) else 0.05
-    if not torch.allclose(frozen, clean, rtol=tolerance, atol=tolerance):
+    expected = run.answer[:1]
+    far = (answer - expected).abs().max() > 10 * tolerance * expected.abs().max().clamp(min=1)
+    if far or not torch.allclose(frozen, clean, rtol=tolerance, atol=tolerance):
+        name = type(run.vit.model).__name__
+        found, own = (answer, expected) if far else (frozen, clean)
+        worst = (found - own).abs().argmax()
         raise InputTypeError(
-            f"{type(run.vit.model).__name__} does more than its family's blocks do: run block by block it gives "
-            f"{frozen.item():.6g} where its own forward gives {clean.item():.6g}; expected the same"
+            f"{name} does more than its family's blocks do: run block by block it gives {found.flatten()[worst].item():.6g} where its "
+            f"own forward gives {own.flatten()[worst].item():.6g}; expected the same"
+            + (f", or token='all' where {name} reads other tokens than the ViT in it does" if run.vit.around else "")
         )
-
-
-def check_images(images: Tensor, name: str = "images") -> None:
-    """Refuse what is no batch of images (B, C, H, W)."""
-    if not isinstance(images, Tensor):
-        raise InputTypeError(f"{name} is a {type(images).__name__}; expected a tensor of shape (B, C, H, W)")
-    if odd := odd_tensor(images):
-        raise InputTypeError(f"{name} is {odd}; expected an ordinary tensor of shape (B, C, H, W)")
-    if not images.is_floating_point():
-        raise InputTypeError(
-            f"{name} has dtype {images.dtype}; expected floating point, transformed as the model wants it"
-        )
-    if images.ndim != 4:
-        raise InputError(f"{name} has shape {tuple(images.shape)}; expected (B, C, H, W)")
-    if not len(images):
-        raise InputError(f"{name} is an empty batch; expected at least one image")
-    if not images.numel():
-        raise InputError(f"{name} has shape {tuple(images.shape)}; expected images with pixels")
-    for index, image in enumerate(images):
-        if not torch.isfinite(image).all():
-            raise InputError(f"image {index} of the batch holds NaN or infinity; expected finite pixels")

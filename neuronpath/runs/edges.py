@@ -75,7 +75,7 @@ class Stream:
             if edit is None and site is not None:
                 edit = _with_only(self.run, site, rows, self.on[site][rows], self.ablated)
             x, edit = _run_step(self.run, later, x, rows, edit), None
-        return self.run.output_of(self.run.vit.readout(x), rows)
+        return self.run.output_of(self.run.readout(x, rows), rows)
 
     def received(self, site: int, x: Tensor, rows: Tensor) -> Tensor:
         """A site's channels (R, T, C) when the residual stream before its half-block is ``x``."""
@@ -104,7 +104,7 @@ def stream_of(run: CleanRun, on: list[Tensor], ablated: Ablated) -> Stream:
         for step in range(2 * len(run.vit.blocks)):
             site = _site_of(run, step)
             x.append(_run_step(run, step, x[-1], run.rows, None if site is None else partial(keep, site)))
-        value = run.output_of(run.vit.readout(x[-1]), run.rows)
+        value = run.output_of(run.readout(x[-1], run.rows), run.rows)
         sites = range(len(run.vit.sites))
         gradients = gradients_of(value, [probes[site] for site in sites])
     kept = [channels[site].detach() for site in sites]

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_one_of, checked
+from ..data.given import check_images
 from ..models.hooks import at_rest
 from ..models.outputs import Output
 from ..models.view import view
 from ..models.vit import ViT
 from ..units import as_index
 from .baselines import ablation, baseline_named
-from .clean import check_images, clean_runs
+from .clean import clean_runs
 from .influence import Influence, Quadrature, influence_of
 from .live import live_influence_of
 

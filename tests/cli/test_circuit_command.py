@@ -79,3 +79,14 @@ def test_ablated_to_zero_without_a_reference(circuit, tmp_path):
     )
     assert (result.code, result.out) == (0, "")
     assert nph.Circuit.load(tmp_path / "c.json").settings.baseline == "zero"
+
+
+def test_classes_are_called_as_the_file_says(circuit, tmp_path):
+    (tmp_path / "names.json").write_text('{"3": "a three", "5": "a five"}')
+    words = ("--target", 3, "--no-controls", "--baseline", "zero", "--keep", 0.5, "--class-names")
+    result = circuit(*words, tmp_path / "names.json", "--out", tmp_path / "c.json")
+    assert result.out.count("a three") == 10
+    assert nph.Circuit.load(tmp_path / "c.json").class_names == {3: "a three"}
+    (tmp_path / "few.txt").write_text("none\none\n")
+    refused(circuit(*words, tmp_path / "few.txt"), "class_names holds 2 names for 10 classes")
+    refused(circuit(*words, tmp_path / "names.json", "--out", tmp_path / "names.json", "--overwrite"), "names.json")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ...data.given import check_images
 from ...models.outputs import Output, as_target
 from ...models.view import TOKENS, check_model, view
 from ...models.vit import ViT
 from ...paths.neuron_paths import NeuronPaths, check_any
-from ...runs.clean import check_images
 from . import activation, causal, complete, frequency, magnitude, path, random, taylor  # noqa: F401  (they register)
 from .registry import Calibration, importance_named, list_importances, register_importance
 
