@@ -11,6 +11,7 @@ from .compression.prune import mask as mask
 from .compression.prune import prune as prune
 from .compression.recover import recover as recover
 from .data.files import load_images as load_images
+from .data.source import Source as Source
 from .evaluation.class_circuit import ClassCircuit as ClassCircuit
 from .evaluation.class_circuit import class_circuit as class_circuit
 from .evaluation.class_path import ClassPath as ClassPath

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,13 @@ def find_images(paths: Sequence[str | os.PathLike], skip: Skip | None = None) ->
     for path in (as_path(path, "an image's name") for path in paths):
         if os.path.isdir(path):
             reasons: list[str] = []
-            inside = sorted(_inside(path, reasons.append))
+            inside = []
+            for image, reason in below(path, is_image, reasons.append):
+                if reason is None:
+                    inside.append(image)
+                else:
+                    reasons.append(reason)
+            inside.sort()
             if not inside:
                 why = f" ({reasons[0]})" if reasons else ""
                 raise InputError(f"{path} holds no images; expected a folder with files such as .png or .jpg{why}")
@@ -42,8 +49,16 @@ def find_images(paths: Sequence[str | os.PathLike], skip: Skip | None = None) ->
     return named, found
 
 
-def _inside(folder: Path, skip: Skip) -> Iterator[Path]:
-    """The images below a folder, each folder under its own name rather than a link's, where both are there."""
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as an image's does."""
+    return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def below(folder: Path, wanted: Callable[[str], bool], skip: Skip) -> Iterator[tuple[Path, str | None]]:
+    """The files below a folder whose names are wanted, and links to nothing, each with why it can't be read, if so.
+
+    Each folder comes under its own name rather than a link's, where both are there; one that can't be read is told to ``skip``.
+    """
     folders, links = [folder], list[Path]()
     entered = set[str]()
     while folders or links:
@@ -53,44 +68,51 @@ def _inside(folder: Path, skip: Skip) -> Iterator[Path]:
             continue
         entered.add(real)
         try:
-            entries = sorted(os.listdir(here), reverse=True)
+            entries = sorted(os.listdir(here))
         except OSError as error:
             skip(f"{here} can't be read: {(error.strerror or str(error)).lower()}; expected a folder of images")
             continue
+        inside = list[Path]()
         for path in (here / name for name in entries):
             if os.path.isdir(path):
-                (links if path.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in ENDINGS or (path.is_symlink() and not os.path.exists(path)):
-                if reason := not_readable(path, "an image"):
-                    skip(reason)
-                else:
-                    yield path
+                (links if path.is_symlink() else inside).append(path)
+            elif wanted(path.name) or (path.is_symlink() and not os.path.exists(path)):
+                yield path, not_readable(path, "an image")
+        folders += reversed(inside)
 
 
 def open_image(path: str | os.PathLike) -> Image.Image:
     """Any image that Pillow reads, upright, as 8-bit "L" or "RGB"; what is transparent becomes white."""
     check_readable(path, "an image")
+    with warnings.catch_warnings():  # not in decoded: threads share the filters
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return decoded(Path(path), path)
+
+
+def decoded(file: Path | BytesIO, name: object) -> Image.Image:
+    """The image in a file or in bytes, as :func:`open_image` gives it; ``name`` is what messages call it."""
+    limit = Image.MAX_IMAGE_PIXELS
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _plain(ImageOps.exif_transpose(image))
+        with Image.open(file) as image:
+            if limit is not None and image.width * image.height > limit:
+                raise Image.DecompressionBombError
+            return plain(ImageOps.exif_transpose(image))
     except PermissionError:
-        raise InputError(f"{path} can't be read: permission denied") from None
+        raise InputError(f"{name} can't be read: permission denied") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = Image.MAX_IMAGE_PIXELS
         raise InputError(
-            f"{path} is too large; expected at most {limit:,} pixels (Pillow's limit against bombs)"
+            f"{name} is too large; expected at most {limit:,} pixels (Pillow's limit against bombs)"
         ) from None
     except Exception as error:  # Pillow's decoders raise whatever they stumble on: SyntaxError, struct.error, ...
-        if os.path.exists(path) and not os.path.getsize(path):
-            raise InputError(f"{path} is empty; expected an image") from None
+        if not (len(file.getbuffer()) if isinstance(file, BytesIO) else not file.exists() or file.stat().st_size):
+            raise InputError(f"{name} is empty; expected an image") from None
         raise InputError(
-            f"{path} is damaged or no image ({type(error).__name__}); expected one that Pillow reads"
+            f"{name} is damaged or no image ({type(error).__name__}); expected one that Pillow reads"
         ) from None
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def plain(image: Image.Image) -> Image.Image:
+    """An image as 8-bit "L" or "RGB"; what is transparent becomes white."""
     if image.mode.startswith("I") or image.mode == "F":  # deep greys, which Pillow's convert would clip at 255
         levels = np.asarray(image, dtype=np.float64)
         deep = image.mode.startswith("I;16") or (image.mode == "I" and levels.max(initial=0) > 255)

@@ -1,0 +1,54 @@
+"""Images of a source, decoded ahead by threads while the model runs on those before them."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ..checks import InputError
+from ..models.transform import Transform
+from .containers import Item
+from .source import Source
+
+
+class Loaded(NamedTuple):
+    """An image as the model sees it, or why there is none."""
+
+    item: Item
+    pixels: Tensor | None
+    label: str | None = None
+    reason: str | None = None
+
+
+def loaded(
+    source: Source, items: Iterable[Item], transform: Callable[[], Transform], threads: int = 4, ahead: int = 128
+) -> Iterator[Loaded]:
+    """Every item's image, in order, at most ``ahead`` of them beforehand. ``transform()`` is asked for if there are any to transform.
+
+    Pillow lets go of the interpreter while it decodes and scales, so threads do. A Dataset of the user's own is asked by one.
+    """
+    if source.memory is not None and not isinstance(source.memory, Tensor | np.ndarray):
+        threads = 1
+
+    def load(item: Item) -> Loaded:
+        try:
+            image, label = source.read(item)
+            return Loaded(item, transform()(image) if isinstance(image, Image.Image) else image, label)
+        except InputError as error:
+            return Loaded(item, None, item.label, str(error))
+
+    waiting: deque[Future[Loaded]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(load, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

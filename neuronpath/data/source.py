@@ -1,0 +1,255 @@
+"""One source for images from anywhere, listed lazily: files, folders, lists, Parquet, tars, arrays, data sets in memory."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+
+from ..checks import InputError, InputTypeError, shown
+from ..files import as_path, check_readable
+from .containers import IMAGE, LABEL, PACKED, Item, array_of, class_names_in, in_row, items_in
+from .files import decoded, is_image, plain
+from .places import bytes_of, ending_of, files_below, is_address, is_folder, opened
+
+LISTS = (".txt", ".csv", ".jsonl")
+Skip = Callable[[str], object]  # is told what of a source can't be listed
+
+
+class Source:
+    """Images from anywhere, each with an id that stays; nothing is read before it is asked for.
+
+    Args:
+        images: where they are; one of these, or several of the first four:
+
+            - an image, or a folder with images below it; where the images lie in folders, the topmost one's name is the label;
+            - a list of images: ``.txt`` with a path a line, ``.csv`` with the columns path, and id and label if you like, ``.jsonl``
+              with the same keys a line. Paths are taken from the list's own folder on;
+            - a ``.parquet`` file with a column of bytes or paths, an ``.arrow`` file as Hugging Face's ``save_to_disk`` writes them, or
+              a ``.tar`` after WebDataset, or a folder of such files; or a ``.npy`` file with an array;
+            - any of these by an address that fsspec opens, such as ``s3://bucket/photos`` (wants ``pip install s3fs``);
+            - pixels, uint8 (N, H, W) or (N, H, W, C), or what a model sees, floats (N, C, H, W), as an array or a tensor;
+            - a map-style Dataset, or a DataLoader of one, whose elements are an image or begin with it; Hugging Face's Dataset.
+
+    Iterating gives items with an id, a place and a label. Ids are paths from the folder on, or the list's and the table's own, or
+    numbers.
+
+    Raises:
+        InputError: for what can't be a source, in one line; when it is iterated, for what isn't there or holds no images.
+
+    Examples:
+        >>> import numpy as np
+        >>> source = Source(np.zeros((3, 8, 8), np.uint8))
+        >>> [item.id for item in source]
+        ['000000000', '000000001', '000000002']
+    """
+
+    def __init__(self, images: Any, skip: Skip | None = None) -> None:
+        self.named: list[str] = []
+        self.memory: Any = None
+        self.skip = skip or _refuse
+        if isinstance(images, str | os.PathLike):
+            images = [images]
+        if isinstance(images, DataLoader):
+            images = _dataset_of(images)
+        if isinstance(images, Tensor | np.ndarray):
+            self.memory = _checked(images)
+        elif isinstance(images, IterableDataset):
+            raise InputTypeError(f"{type(images).__name__} has no numbers to ask for; expected a map-style Dataset")
+        elif isinstance(images, Dataset) or type(images).__module__.startswith("datasets."):
+            self.memory = images
+        elif isinstance(images, Sequence) and images and all(isinstance(i, str | os.PathLike) for i in images):
+            self.named = [i if isinstance(i, str) and is_address(i) else str(as_path(i, "a source")) for i in images]
+        else:
+            what = "empty" if isinstance(images, Sequence) and not len(images) else shown(images)
+            raise InputTypeError(
+                f"source is {what}; expected files, folders, addresses, an array, a Dataset or a DataLoader"
+            )
+
+    def __iter__(self) -> Iterator[Item]:
+        if self.memory is not None:
+            yield from (Item(f"{i:09d}", "", i) for i in range(len(self.memory)))
+        for place in self.named:
+            yield from self._items_of(place)
+
+    def _items_of(self, place: str) -> Iterator[Item]:
+        alone = len(self.named) == 1
+        if is_folder(place):
+            return self._folder(place, "" if alone else f"{place.rstrip('/')}/")
+        ending = ending_of(place)
+        if ending in LISTS:
+            return _listed(place)
+        if ending in PACKED or ending == ".npy":
+            return items_in(place, os.path.basename(place) if alone else place, self.skip)
+        if place.lower().endswith((".tar.gz", ".tgz")):
+            raise InputError(f"{place} is compressed; expected a .tar that isn't, to read from any place in it")
+        if not is_address(place) and not os.path.lexists(place):
+            raise InputError(f"{place} doesn't exist; expected an image, a folder of images, or a list of them")
+        return iter([Item(place, place)])
+
+    def _folder(self, folder: str, prefix: str) -> Iterator[Item]:
+        empty = True
+        for place, name in files_below(folder, is_image, self.skip):
+            empty = False
+            top, inside, _ = name.partition("/")
+            yield Item(prefix + name, place, label=top if inside else None)
+        if empty:
+            for place, name in files_below(folder, _is_packed, self.skip):
+                for item in items_in(place, prefix + name, self.skip):
+                    empty = False
+                    yield item
+        if empty:
+            raise InputError(f"{folder} holds no images; expected files such as .png or .jpg, .parquet or .tar")
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The names of the classes by their numbers, where the source tells them."""
+        if self.memory is not None:
+            return dict(enumerate(map(str, getattr(self.memory, "classes", []))))
+        for place in self.named:
+            inside = (p for p, _ in files_below(place, _is_packed, _ignore)) if is_folder(place) else iter([place])
+            first = next(inside, "")
+            if ending_of(first) in (".parquet", ".arrow"):
+                return class_names_in(first)
+        return {}
+
+    def digest(self) -> str:
+        """A name for the pixels of an array; "" where they can't be told without reading all of them."""
+        if not isinstance(self.memory, Tensor | np.ndarray):
+            return ""
+        array = self.memory.detach().cpu().contiguous() if isinstance(self.memory, Tensor) else self.memory
+        raw = array.reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else np.ascontiguousarray(array)
+        return hashlib.sha256(raw.data).hexdigest()[:16]
+
+    def read(self, item: Item) -> tuple[Image.Image | Tensor, str | None]:
+        """An image, or what the model sees of it, (C, H, W); and its label. Raises InputError, in one line, where it can't be read."""
+        if not item.place:
+            return _element(self.memory, item)
+        if ending_of(item.place) == ".npy":
+            return _image(array_of(item.place)[item.start], item.id), item.label
+        if item.length < 0 and ending_of(item.place) in PACKED:
+            found = in_row(item.place, item.start)
+            return _image(beside(item.place, found) if isinstance(found, str) else found, item.id), item.label
+        if item.length < 0 and not is_address(item.place):
+            return _image(item.place, item.id), item.label
+        return _image(bytes_of(item.place, item.start, item.length), item.id), item.label
+
+
+def as_source(images: Any, skip: Skip | None = None) -> Source:
+    """A source as it is, or of what :class:`Source` takes."""
+    return images if isinstance(images, Source) else Source(images, skip)
+
+
+def beside(place: str, path: str) -> str:
+    """A path as a list or a table says it: from its own folder on, unless it is whole."""
+    if is_address(path) or os.path.isabs(path):
+        return path
+    return f"{place.rpartition('/')[0]}/{path}" if is_address(place) else str(Path(place).parent / path)
+
+
+def _listed(place: str) -> Iterator[Item]:
+    """The images of a list."""
+    with io.TextIOWrapper(opened(place), encoding="utf-8-sig", newline="") as text:
+        try:
+            for number, row in enumerate(_ROWS[ending_of(place)](text), 1):
+                path = row.get("path") or row.get("file_name")
+                if not isinstance(path, str) or not path:
+                    raise InputError(f"{place}: image {number} has no path; expected id, path and label, or path alone")
+                own, label = row.get("id"), row.get("label")
+                told = None if label in (None, "") else str(label)
+                yield Item(path if own in (None, "") else str(own), beside(place, path), label=told)
+        except (csv.Error, json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{place} can't be read as {ending_of(place)[1:]} ({type(error).__name__}: {error})"
+            ) from None
+
+
+_ROWS: dict[str, Callable[[Iterable[str]], Iterable[dict[str, Any]]]] = {
+    ".txt": lambda text: ({"path": line.strip()} for line in text if line.strip()),
+    ".csv": csv.DictReader,
+    ".jsonl": lambda text: (json.loads(line) for line in text if line.strip()),
+}
+
+
+def _is_packed(name: str) -> bool:
+    return ending_of(name) in PACKED and not os.path.basename(name).startswith("cache-")  # Hugging Face's own
+
+
+def _refuse(reason: str) -> None:
+    raise InputError(reason)
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _dataset_of(loader: DataLoader) -> Any:
+    """What a loader loads from, image by image; its batches and its order don't matter here."""
+    if not isinstance(loader.dataset, IterableDataset) and not isinstance(
+        loader.sampler, SequentialSampler | RandomSampler
+    ):
+        raise InputTypeError(
+            f"the loader draws its images by a {type(loader.sampler).__name__}; expected one that gives each image of its Dataset once"
+        )
+    return loader.dataset
+
+
+def _checked(array: Any) -> Any:
+    """An array that holds images one after the other."""
+    kind = str(array.dtype).removeprefix("torch.")
+    if not (kind == "uint8" and array.ndim in (3, 4)) and not (
+        kind.startswith(("float", "bfloat")) and array.ndim == 4
+    ):
+        raise InputTypeError(
+            f"source has shape {tuple(array.shape)} and type {kind}; expected uint8 (N, H, W) or (N, H, W, C), or floats (N, C, H, W)"
+        )
+    if kind == "uint8" and isinstance(array, Tensor):
+        first = array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3)  # torchvision's order
+        return (array.permute(0, 2, 3, 1) if first else array).cpu().numpy()
+    return array
+
+
+def _element(memory: Any, item: Item) -> tuple[Image.Image | Tensor, str | None]:
+    """The image and the label of an element of an array or a Dataset."""
+    try:
+        found = memory[item.start]
+    except Exception as error:  # the user's own code
+        raise InputError(f"{item.id} can't be read ({type(error).__name__}: {' '.join(str(error).split())})") from None
+    label = None
+    if isinstance(found, dict):
+        label = next((found[key] for key in LABEL if key in found), None)
+        found = next((found[key] for key in ("pixel_values", *IMAGE) if key in found), None)
+    elif isinstance(found, tuple | list) and found:
+        found, label = found[0], found[1] if len(found) > 1 else None
+    label = label.item() if isinstance(label, Tensor | np.generic) else label
+    return _image(found, item.id), str(label) if isinstance(label, int | str) else None
+
+
+def _image(found: Any, name: str) -> Image.Image | Tensor:
+    """An image of whatever stands for one: bytes, a path, an array, a tensor, Pillow's own."""
+    if isinstance(found, bytes):
+        return decoded(io.BytesIO(found), name)
+    if isinstance(found, str) and is_address(found):
+        return decoded(io.BytesIO(bytes_of(found)), name)
+    if isinstance(found, str):
+        return decoded(check_readable(found, "an image"), found)
+    if isinstance(found, Image.Image):
+        return plain(found)
+    if isinstance(found, Tensor) and found.dtype == torch.uint8:
+        found = (found.permute(1, 2, 0) if found.ndim == 3 else found).numpy()
+    if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.ndim in (2, 3):
+        return plain(Image.fromarray(found[..., 0] if found.ndim == 3 and found.shape[2] == 1 else found))
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
+        found = torch.from_numpy(np.array(found, np.float32))
+    if isinstance(found, Tensor) and found.is_floating_point() and found.ndim == 3:
+        return found
+    raise InputError(f"{name} is a {type(found).__name__}; expected an image, bytes, a path, or floats (C, H, W)")
