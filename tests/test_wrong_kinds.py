@@ -22,6 +22,7 @@ from neuronpath.evaluation.interventions import edited
 METHODS = {
     nph.NeuronPaths: ("load", "save", "renamed", "units_of", "name_of"),
     nph.Circuit: ("load", "save", "concat"),
+    nph.PathGraph: ("load", "save"),
     nph.Faithfulness: ("concat",),
 }
 
@@ -155,6 +156,8 @@ def good(name):
         "Circuit.load": {"path": "circuit.json"},
         "Circuit.save": {"self": t.circuit, "path": f"{new}.json"},
         "Circuit.concat": {"parts": [t.circuit]},
+        "PathGraph.load": {"path": "graph.json"},
+        "PathGraph.save": {"self": t.graph, "path": f"{new}.json"},
         "Faithfulness.concat": {"parts": [t.curves]},
     }[name]
 
@@ -201,6 +204,7 @@ def folder(tmp_path, monkeypatch):
         nph.save_pruned(things().digits, "small.safetensors")
         things().paths.save("paths.json")
         things().circuit.save("circuit.json")
+        things().graph.save("graph.json")
         wrong()
         yield
 

@@ -11,11 +11,12 @@ from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, check_number, check_one_of, checked
 from ..data.given import check_images
-from ..methods.circuit import CRITERIA, in_order, prepared
+from ..methods.circuit import in_order, prepared
 from ..methods.grow import Criterion, Grower, decided, random_like
 from ..models.hooks import at_rest
 from ..models.outputs import as_target, check_range, logits_of
 from ..models.vit import ViT
+from ..paths.circuit import CRITERIA
 from ..paths.settings import Settings
 from ..paths.statistics import Labels, halves_of
 from ..runs.clean import CleanRun, clean_runs

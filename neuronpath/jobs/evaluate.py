@@ -18,7 +18,7 @@ from ..models.vit import ViT
 from ..paths.concat import concat
 from ..paths.faithfulness import Faithfulness
 from ..paths.neuron_paths import NeuronPaths
-from ..paths.tables import as_text
+from ..paths.tables import as_text, names_of
 from ..runs.baselines import baseline_named
 
 
@@ -57,7 +57,7 @@ def compare(
                 )
             found[name] = paths[at]
         frame = effects(model, images, labels, found, baseline=baseline, reference=reference)
-        frames.append(frame.assign(image=frame["image"].map(dict(enumerate(names)))))
+        frames.append(frame.assign(image=names_of(frame["image"], names)))
         parts.append(found)
         if curves:
             ablated: dict[str, Any] = {"baseline": baseline_named(baseline, reference), "reference": reference}

@@ -16,7 +16,7 @@ from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.circuit import Circuit
+from ..paths.circuit import CRITERIA, Circuit
 from ..paths.neuron_paths import check_names, versions
 from ..paths.settings import Settings
 from ..runs.baselines import Ablation, ablation, baseline_named
@@ -25,8 +25,6 @@ from ..runs.gates import Ablated
 from ..units import Unit
 from .find import architecture, namer_for
 from .grow import Criterion, Grower, decided, random_like
-
-CRITERIA = ("keep", "break", "both")
 
 
 @checked

@@ -11,7 +11,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from .. import demo
-from ..checks import InputError, checked
+from ..checks import InputError, checked, odd_tensor
 from ..files import not_readable
 from .view import view
 
@@ -38,9 +38,14 @@ def load_model(
         raise InputError(f"timm {timm.__version__} has no model {name!r}; {hint}")
     weights = None if checkpoint is None else read_checkpoint(checkpoint)
     classes = {} if weights is None else _classes(weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # so that random weights are the same ones every time
-        model = timm.create_model(name, pretrained=False, **classes)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # so that random weights are the same ones every time
+            model = timm.create_model(name, pretrained=False, **classes)
+    except RuntimeError as error:
+        tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name.split('.')[0]}.*")]
+        known = f"one of {', '.join(tags)}" if tags else "another model"
+        raise InputError(f"{name} can't be made ({error}); expected no tag, or {known}") from None
     view(model)  # before any download: is it a ViT at all?
     if weights is not None:
         fit(model, weights, checkpoint)
@@ -55,8 +60,8 @@ def find_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError):
+        torch.zeros(1, device=place).cpu()  # on "meta" there is nothing to bring back
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise InputError(f"device {device!r} isn't there; expected auto or one of {', '.join(there)}") from None
     return place
@@ -70,6 +75,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         weights = load_state_dict(str(path), device="cpu", weights_only=True)
         if not weights or not all(isinstance(value, torch.Tensor) for value in weights.values()):
             raise TypeError("no weights")
+        for key, value in weights.items():
+            if odd := odd_tensor(value) or (f"a tensor of {value.dtype}" if value.is_complex() else None):
+                raise InputError(f"checkpoint {path} holds {key}, which is {odd}; expected ordinary tensors")
+    except InputError:
+        raise
     except (
         Exception
     ) as error:  # a damaged file can raise nearly anything on its way through zip, pickle and safetensors
@@ -90,6 +100,11 @@ def fit(model: nn.Module, weights: dict[str, torch.Tensor], path: object) -> Non
         for key in own
         if key in weights and weights[key].shape != own[key].shape
     ]
+    problems += [
+        f"{key} holds {weights[key].dtype} for {own[key].dtype}"
+        for key in own
+        if key in weights and weights[key].is_floating_point() != own[key].is_floating_point()
+    ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"checkpoint {path} doesn't fit {type(model).__name__}: {'; '.join(problems[:3])}{more}")
@@ -97,8 +112,11 @@ def fit(model: nn.Module, weights: dict[str, torch.Tensor], path: object) -> Non
 
 
 def _classes(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The head's size as the file has it; nothing where that is no head, and the weights won't fit."""
     head = weights.get("head.weight")
-    return {} if head is None else {"num_classes": len(head)}
+    if head is None or head.ndim != 2 or head.untyped_storage().nbytes() < head.numel() * head.element_size():
+        return {}  # in the last case one row of the file is a thousand million rows
+    return {"num_classes": len(head)}
 
 
 def _pretrained(name: str) -> nn.Module:

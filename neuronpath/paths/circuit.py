@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import InputError, checked
+from ..checks import InputError, check_number, check_one_of, checked
 from ..units import Unit, as_unit
-from .documents import check_circuit, read_document, write_document
+from .documents import check_circuit, class_names_of, figures, read_document, texts, without_nan, write_document
 from .settings import Settings
-from .tables import as_html, as_text, without_common_folder
+from .tables import as_html, as_text, names_of, without_common_folder
 
 FORMAT, VERSION = "neuronpath.circuit", 1
+CRITERIA = ("keep", "break", "both")
 ROWS = 20  # in a notebook, at most
 
 
@@ -154,11 +155,12 @@ class Circuit:
     def to_frame(self) -> pd.DataFrame:
         """One row for every unit of every image: image, name, block, kind, unit, rank (0 is the most important), and the figures."""
         rows = [
-            (image, self.names[image], u.block, u.kind, u.index, rank)
+            (image, u.block, u.kind, u.index, rank)
             for image, units in enumerate(self.units)
             for rank, u in enumerate(units)
         ]
-        frame = pd.DataFrame(rows, columns=["image", "name", "block", "kind", "unit", "rank"])
+        frame = pd.DataFrame(rows, columns=["image", "block", "kind", "unit", "rank"])
+        frame.insert(1, "name", names_of(frame["image"], self.names))
         return frame.assign(**{name: getattr(self, name).numpy()[frame["image"]] for name in TENSORS})
 
     @checked
@@ -173,10 +175,7 @@ class Circuit:
         return read_document(path, FORMAT, (VERSION,), "Circuit.save", cls._from_document)
 
     def _document(self) -> dict[str, Any]:
-        columns = {
-            name: [None if isinstance(v, float) and math.isnan(v) else v for v in getattr(self, name).tolist()]
-            for name in TENSORS
-        }
+        columns = {name: without_nan(getattr(self, name).tolist()) for name in TENSORS}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -193,23 +192,26 @@ class Circuit:
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "Circuit":
         circuits = document["circuits"]
+        check_one_of("criterion", document["criterion"], CRITERIA)
+        check_number("keep", document["keep"], 0, 1)
         tensors = {
-            name: torch.tensor(
-                [math.nan if c[name] is None else c[name] for c in circuits], dtype=_KINDS.get(name, torch.float32)
-            )
-            for name in TENSORS
+            name: figures(name, [c[name] for c in circuits], _KINDS.get(name, torch.float32)) for name in TENSORS
         }
+        if any(values.shape != (len(circuits),) for values in tensors.values()):
+            raise ValueError("a circuit's figure is no number")
         settings = Settings.from_dict(document["settings"])
+        if not settings.sites:
+            raise ValueError("the settings name no sites")
         units = tuple(tuple(as_unit(tuple(unit)) for unit in c["units"]) for c in circuits)
         for each in units:
             check_circuit(each, settings.sites)
         return cls(
             units=units,
-            names=tuple(str(c["name"]) for c in circuits),
-            criterion=str(document["criterion"]),
-            keep=float(document["keep"]),
+            names=texts("name", [c["name"] for c in circuits]),
+            criterion=document["criterion"],
+            keep=document["keep"],
             settings=settings,
-            class_names={int(label): str(name) for label, name in document["class_names"].items()},
+            class_names=class_names_of(document),
             **tensors,
         )
 

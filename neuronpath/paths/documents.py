@@ -1,15 +1,16 @@
 """Results as JSON: a format, its version, and the rest; written whole, and refused in one line where damaged."""
 
 import json
+import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, shown
 from ..files import read_text, write_whole
 from ..units import Place, Unit, out_of_range, place_of
 
@@ -40,7 +41,7 @@ def read_document(
         )
     try:
         return make(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         fault = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(f"{path} is damaged ({' '.join(str(fault).split())}); expected a whole file") from None
 
@@ -52,6 +53,48 @@ def whole_numbers(name: str, values: Sequence) -> Tensor:
         odd = found[found != found.round()] if found.is_floating_point() else found.flatten()
         raise InputError(f"{name} holds {(odd if odd.numel() else found.flatten())[0].item()}; expected whole numbers")
     return found.long()
+
+
+def figures(name: str, values: Sequence, kind: torch.dtype = torch.float32, maybe_unknown: bool = True) -> Tensor:
+    """A document's figures, nested as they may be, as a tensor; of floating-point ones None is NaN where they may be unknown."""
+    if kind == torch.int64:
+        return whole_numbers(name, values)
+    if kind == torch.bool:
+        if not all(isinstance(value, bool) for value in values):
+            raise InputError(f"{name} holds something else than true and false")
+        return torch.tensor(values)
+    found = torch.tensor(with_nan(values), dtype=kind)
+    if not (torch.isfinite(found) | (found.isnan() if maybe_unknown else False)).all():
+        raise InputError(f"{name} holds NaN or infinity; expected finite numbers")
+    return found
+
+
+def with_nan(values: Any) -> Any:
+    """Nested lists with NaN for None: JSON has no NaN."""
+    if isinstance(values, list):
+        return [with_nan(value) for value in values]
+    return math.nan if values is None else values
+
+
+def without_nan(values: Any) -> Any:
+    """Nested lists with None for NaN."""
+    if isinstance(values, list):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
+
+
+def texts(name: str, values: Sequence) -> tuple[str, ...]:
+    """A document's texts; what is none is refused."""
+    for value in values:
+        if not isinstance(value, str):
+            raise InputError(f"{name} holds {shown(value)}; expected texts")
+    return tuple(values)
+
+
+def class_names_of(document: Mapping[str, Any]) -> dict[int, str]:
+    """The names of classes that a document has, by class."""
+    names = document["class_names"]
+    return dict(zip(map(int, names), texts("class_names", list(names.values())), strict=True))
 
 
 def check_units(units: Tensor, places: Sequence[Place]) -> None:

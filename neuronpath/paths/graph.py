@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, checked
 from ..units import Unit, as_unit, place_of
-from .documents import read_document, write_document
+from .documents import class_names_of, figures, read_document, texts, without_nan, write_document
 from .settings import Settings
-from .tables import as_html, as_text, without_common_folder
+from .tables import as_html, as_text, names_of, without_common_folder
 
 FORMAT, VERSION = "neuronpath.graph", 1
 ROWS = 20  # in a notebook, at most
@@ -140,12 +140,13 @@ class PathGraph:
     def to_frame(self) -> pd.DataFrame:
         """One row an edge, the largest effect of each image first. The output is of kind "output" and has no block and unit (NA)."""
         rows = [
-            (i, self.names[i], *_cells(edge.sender), *_cells(edge.receiver), edge.effect)
+            (i, *_cells(edge.sender), *_cells(edge.receiver), edge.effect)
             for i in range(len(self))
             for edge in self.edges_of(i)
         ]
         ends = [f"{end}_{part}" for end in ("sender", "receiver") for part in ("block", "kind", "unit")]
-        frame = pd.DataFrame(rows, columns=["image", "name", *ends, "effect"])
+        frame = pd.DataFrame(rows, columns=["image", *ends, "effect"])
+        frame.insert(1, "name", names_of(frame["image"], self.names))
         return frame.astype({f"receiver_{part}": "Int64" for part in ("block", "unit")})
 
     def to_networkx(self, index: int) -> Any:
@@ -166,17 +167,19 @@ class PathGraph:
             graph.add_edge(sender, receiver or OUTPUT, effect=effect, weight=abs(effect))
         return graph
 
+    @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
         """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
         return write_document(path, self._document(), overwrite)
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike) -> "PathGraph":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
         return read_document(path, FORMAT, (VERSION,), "PathGraph.save", cls._from_document)
 
     def _document(self) -> dict[str, Any]:
-        per_image = {name: _without_nan(getattr(self, name).tolist()) for name in _PER_IMAGE}
+        per_image = {name: without_nan(getattr(self, name).tolist()) for name in _PER_IMAGE}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -188,7 +191,7 @@ class PathGraph:
                 {
                     "name": name,
                     "units": [list(unit) for unit in self.units[i]],
-                    "effects": _without_nan(self.effects[i].tolist()),
+                    "effects": without_nan(self.effects[i].tolist()),
                     "total": self.total[i].tolist(),
                     **{column: values[i] for column, values in per_image.items()},
                 }
@@ -204,18 +207,22 @@ class PathGraph:
         for unit in (unit for mine in units for unit in mine if settings.sites):
             place_of(unit, settings.sites)  # refuses a unit that isn't there
         tensors: dict[str, Any] = {
-            name: torch.tensor(_with_nan([graph[name] for graph in graphs]), dtype=_KINDS.get(name, torch.float32))
+            name: figures(name, [graph[name] for graph in graphs], _KINDS.get(name, torch.float32))
             for name in _PER_IMAGE
         }
+        if any(values.shape != (len(graphs),) for values in tensors.values()):
+            raise ValueError("a graph's figure is no number")
+        if not all(isinstance(document[name], bool) for name in ("inside", "patched")):
+            raise ValueError("inside and patched are neither true nor false")
         return cls(
             units=tuple(units),
-            effects=tuple(_filled(graph["effects"], n, n + 1) for graph, n in zip(graphs, wide, strict=True)),
-            total=tuple(_filled(graph["total"], n) for graph, n in zip(graphs, wide, strict=True)),
-            names=tuple(str(graph["name"]) for graph in graphs),
-            inside=bool(document["inside"]),
-            patched=bool(document["patched"]),
+            effects=tuple(_filled("effects", graph, n, n + 1) for graph, n in zip(graphs, wide, strict=True)),
+            total=tuple(_filled("total", graph, n) for graph, n in zip(graphs, wide, strict=True)),
+            names=texts("name", [graph["name"] for graph in graphs]),
+            inside=document["inside"],
+            patched=document["patched"],
             settings=settings,
-            class_names={int(label): str(name) for label, name in document["class_names"].items()},
+            class_names=class_names_of(document),
             **tensors,
         )
 
@@ -231,24 +238,11 @@ def _cells(unit: Unit | None) -> tuple[int | None, str, int | None]:
     return (None, OUTPUT, None) if unit is None else (unit.block, unit.kind, unit.index)
 
 
-def _without_nan(values: Any) -> Any:
-    """Nested lists with None for NaN, which JSON lacks."""
-    if isinstance(values, list):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and math.isnan(values) else values
-
-
-def _with_nan(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_with_nan(value) for value in values]
-    return math.nan if values is None else values
-
-
-def _filled(values: list, *shape: int) -> Tensor:
+def _filled(name: str, graph: dict[str, Any], *shape: int) -> Tensor:
     """A tensor of this shape; where it has no rows, lists don't say how wide it is."""
-    found = torch.tensor(_with_nan(values), dtype=torch.float32) if values else torch.zeros(0, *shape[1:])
+    found = figures(name, graph[name], maybe_unknown=name == "effects") if graph[name] else torch.zeros(0, *shape[1:])
     if found.shape != shape:
-        raise ValueError(f"{shape[0]} units, and effects of another number")
+        raise ValueError(f"{shape[0]} units, and {name} of another number")
     return found
 
 

@@ -21,7 +21,7 @@ from ..version import __version__
 from .documents import read_document, write_document
 from .path_file import FORMAT, PER_UNIT, VERSIONS, as_document, from_document
 from .settings import Settings
-from .tables import as_html, as_text, path_text, without_common_folder
+from .tables import as_html, as_text, names_of, path_text, without_common_folder
 
 ROWS = 20  # in a notebook, at most
 DELTA = 1e-3  # what is aimed for
@@ -234,7 +234,7 @@ class NeuronPaths:
         return pd.DataFrame(
             {
                 "image": index[0],
-                "name": np.array(self.names, dtype=object)[index[0]],
+                "name": names_of(index[0], self.names),
                 "block": blocks[index[1]],
                 "kind": kinds[index[1]],
                 "rank": index[2],

@@ -1,13 +1,12 @@
 """The file of :class:`NeuronPaths`: JSON, and what earlier versions of it lacked."""
 
-import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .documents import check_units, whole_numbers
+from .documents import check_units, class_names_of, figures, texts, without_nan
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 FORMAT, VERSIONS = "neuronpath.paths", (1, 2, 3)  # the last is written
 PER_UNIT = ("units", "activations", "attribution")
 _WHOLE = ("units", "target", "predicted", "predicted_without", "n_steps", "sweeps")
-_KINDS = {"converged": torch.bool}
+_KINDS = {"converged": torch.bool} | dict.fromkeys(_WHOLE, torch.int64)
 _MAYBE_NAN = ("probability", "predicted_probability", "score", "left", "random_left", "enhancement")
 _UNKNOWN = {"left": None, "random_left": None, "enhancement": None, "predicted_without": -1}  # to versions before 3
 
@@ -25,7 +24,7 @@ def as_document(paths: "NeuronPaths") -> dict[str, Any]:
     """The paths as JSON has them."""
     columns = {name: getattr(paths, name).tolist() for name in _tensors(type(paths))}
     for name in _MAYBE_NAN:  # JSON has no NaN
-        columns[name] = [None if math.isnan(value) else value for value in columns[name]]
+        columns[name] = without_nan(columns[name])
     return {
         "format": FORMAT,
         "version": VERSIONS[-1],
@@ -49,12 +48,7 @@ def from_document(cls: type["NeuronPaths"], document: dict[str, Any]) -> "Neuron
     if document["version"] < VERSIONS[-1]:
         paths = [_UNKNOWN | path for path in paths]
     tensors = {
-        name: whole_numbers(name, [path[name] for path in paths])
-        if name in _WHOLE
-        else torch.tensor(
-            [math.nan if path[name] is None and name in _MAYBE_NAN else path[name] for path in paths],
-            dtype=_KINDS.get(name, torch.float32),
-        )
+        name: figures(name, [path[name] for path in paths], _KINDS.get(name, torch.float32), name in _MAYBE_NAN)
         for name in _tensors(cls)
     }
     shape = tensors["units"].shape
@@ -67,9 +61,9 @@ def from_document(cls: type["NeuronPaths"], document: dict[str, Any]) -> "Neuron
         raise ValueError("a path lacks a number")
     return cls(
         **tensors,
-        names=tuple(str(path["name"]) for path in paths),
+        names=texts("name", [path["name"] for path in paths]),
         settings=settings,
-        class_names={int(label): str(name) for label, name in document["class_names"].items()},
+        class_names=class_names_of(document),
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_type_hints
 
+from ..checks import fits, shown, words
 from ..units import KINDS, Place, units_named
 
 
@@ -48,10 +49,13 @@ class Settings:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Settings":
         """What :meth:`to_dict` gave; raises ValueError or TypeError for anything else."""
-        found = dict(found)
+        found, hints = dict(found), get_type_hints(cls)
         unknown = found.keys() - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"settings hold {min(unknown)!r}")
+        for name, value in found.items():
+            if name != "sites" and not fits(value, hints[name]):
+                raise ValueError(f"settings hold {shown(value)} as {name}; expected {words(hints[name])}")
         sites = tuple(Place(block, kind, width) for block, kind, width in found.get("sites", ()))
         if any(type(place.block) is not int or type(place.width) is not int for place in sites):
             raise ValueError("settings hold a site whose block and width are no whole numbers")

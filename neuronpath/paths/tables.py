@@ -4,6 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
+import pandas as pd
+
 from ..checks import printable
 from ..units import Place
 
@@ -31,6 +34,11 @@ def as_html(columns: Columns, heading: str, footing: str = "") -> str:
     return (
         f"<p>{escape(printable(heading))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
     )
+
+
+def names_of(images: Sequence[int] | np.ndarray | pd.Series, names: Sequence[str]) -> pd.Series:
+    """A table's column of names, for rows of these images: of dtype object, for names of files needn't be UTF-8."""
+    return pd.Series(np.array(names, dtype=object)[np.asarray(images, dtype=int)], dtype=object)
 
 
 def path_text(places: Sequence[Place], units: Sequence[Sequence[int]], attribution: Sequence[Sequence[float]]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError, check_index
+from ..checks import InputError, InputTypeError, check_index, printable
 from ..data.pixels import short_name, to_pixels
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
@@ -80,7 +80,7 @@ def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight
 
 def plain(text: object) -> str:
     """A name as matplotlib shows it letter by letter, without taking dollars for mathematics."""
-    return str(text).replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def decision(path: NeuronPaths) -> str:
