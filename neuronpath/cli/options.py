@@ -8,9 +8,14 @@ import typer
 Images = Annotated[
     list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
 ]
-Model = Annotated[str | None, typer.Option(help="A timm model, or 'demo' for the embedded one. [default: demo]")]
-Pretrained = Annotated[bool, typer.Option(help="Fetch timm's weights for the model.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Own weights: safetensors, or a weights-only torch file.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Of timm, torchvision or transformers, a folder, or 'demo'. [default: demo]"),
+]
+Pretrained = Annotated[bool, typer.Option(help="Take the model's published weights.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Own weights: safetensors, a Lightning .ckpt, or any weights-only torch file.")
+]
 Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]
 ClassNames = Annotated[
     Path | None,

@@ -21,8 +21,8 @@ from .. import demo
 from ..checks import InputError, checked
 from ..files import check_readable, check_writable, write_whole
 from ..models.adapters import is_adapter, merged
+from ..models.checkpoint import fit
 from ..models.hooks import at_rest
-from ..models.load import fit
 from ..models.outputs import run_model
 from ..models.view import unwrapped, view
 from .cut import part_of

@@ -1,6 +1,7 @@
 """The transform that a model was trained with, for any image."""
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
@@ -11,15 +12,25 @@ from .adapters import inside
 from .view import inner_of, unwrapped
 
 Transform = Callable[[Image.Image], Tensor]
+_KNOWN: WeakKeyDictionary[nn.Module, Transform] = WeakKeyDictionary()
+
+
+def remember_transform(model: nn.Module, transform: Transform) -> None:
+    """Note the transform of a model that doesn't carry its own."""
+    _KNOWN[model] = transform
 
 
 def transform_of(model: nn.Module) -> Transform:
     """The model's own evaluation transform (timm's data config: size, crop, interpolation, mean and std), for any image.
 
-    Raises InputTypeError for a model that isn't timm's: others don't carry their transform with them, and one that holds a timm model
-    may do a part of it by itself.
+    Of a model of torchvision or transformers that :func:`~neuronpath.load_model` made that of its weights, or of its folder.
+
+    Raises InputTypeError for any other that isn't timm's: they don't carry their transform with them, and one that holds a timm
+    model may do a part of it by itself.
     """
     model = inside(unwrapped(model))
+    if model in _KNOWN:
+        return _KNOWN[model]
     if (inner := inner_of(model)) is not model:
         raise InputTypeError(
             f"{type(model).__name__} doesn't say how its images are transformed, only the {type(inner).__name__} in it does; expected "
@@ -27,8 +38,8 @@ def transform_of(model: nn.Module) -> Transform:
         )
     if not any(cls.__module__.startswith("timm.") for cls in type(model).__mro__):
         raise InputTypeError(
-            f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, or images that you have "
-            "transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
+            f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, one of load_model, or "
+            "images that you have transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
         )
     config = resolve_model_data_config(model)
     patches = getattr(model, "patch_embed", None)
