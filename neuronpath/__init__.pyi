@@ -7,9 +7,13 @@ from .compression.files import save_pruned as save_pruned
 from .compression.importance import importance as importance
 from .compression.importance import list_importances as list_importances
 from .compression.importance import register_importance as register_importance
+from .compression.low_rank import low_rank as low_rank
 from .compression.prune import mask as mask
 from .compression.prune import prune as prune
 from .compression.recover import recover as recover
+from .compression.recursive import merge_ as merge_
+from .compression.recursive import recursive as recursive
+from .compression.recursive import unmerge_ as unmerge_
 from .data.files import load_images as load_images
 from .data.source import Source as Source
 from .evaluation.class_circuit import ClassCircuit as ClassCircuit

@@ -21,7 +21,7 @@ from ..models.hooks import alone, eager
 from ..models.view import inner_of, view
 from ..models.vit import ViT
 from ..units import KINDS, Place
-from .cut import check_cut, part_of
+from .cut import Cuts, check_cut, part_of
 
 SCOPES = ("block", "global")
 
@@ -115,9 +115,10 @@ def prune(
         plan = _plan(vit, importance, keep, scope, round_to, min_keep, compensate, images)
         pruned = merged(vit.model)
         copied = view(inner_of(pruned), None, units)
+        cuts = Cuts()
         for site, kept, mean in plan:
             old, new = part_of(vit, site), part_of(copied, site)
-            new.cut(kept, mean)
+            new.cut(kept, mean, cuts)
             check_cut(vit, site, old, new, kept, mean)
     return pruned
 
@@ -160,27 +161,36 @@ def _plan(
     compensate: bool,
     images: Tensor | None,
 ) -> list[tuple[int, Tensor, Tensor | None]]:
-    """For every layer that is cut, once: a site of it, the units that stay there, and what the others leave in the bias."""
+    """For every layer that is cut, once: a site of it, the units that stay there, and what the others leave in the bias.
+
+    Layers that share a weight keep the same units, those that are worth most to them all.
+    """
     _check_fits(vit.places, importance, type(vit.model).__name__)
+    groups = [*vit.tied, *([s] for s in range(len(vit.sites)) if not any(s in group for group in vit.tied))]
     kept: dict[int, Tensor] = {}
     for kind in KINDS["both"]:
-        sites = [s for s, place in enumerate(vit.places) if place.kind == kind]
+        here = [group for group in groups if vit.places[group[0]].kind == kind]
         rounding = (round_to, min_keep) if kind == "neuron" else (1, 1)
-        chosen = select([importance[s] for s in sites], keep, scope=scope, round_to=rounding[0], min_keep=rounding[1])
-        kept |= dict(zip(sites, chosen, strict=True))
+        worth = [_worth([importance[s] for s in group]) for group in here]
+        chosen = select(worth, keep, scope=scope, round_to=rounding[0], min_keep=rounding[1])
+        kept |= dict(zip((group[0] for group in here), chosen, strict=True))
     if not any(values.any() for values in importance):
         raise InputError("the importance of every unit is 0; expected numbers that tell one from another")
     means = _means(vit, compensate, images)
     plan = []
-    for sites in [*vit.tied, *([s] for s in range(len(vit.sites)) if not any(s in group for group in vit.tied))]:
-        first = sites[0]
-        if any(vit.sites[s].reader is not vit.sites[first].reader for s in sites):
-            blocks = sorted({vit.places[s].block for s in sites})
-            raise InputTypeError(
-                f"blocks {blocks[0]} and {blocks[1]} share weights in layers of their own; expected one layer each"
-            )
-        plan.append((first, kept[first], None if means is None else torch.stack([means[s] for s in sites]).mean(0)))
+    for group in groups:
+        layers: dict[nn.Module, list[int]] = {}  # a layer that several sites read (a loop) is cut once
+        for s in group:
+            layers.setdefault(vit.sites[s].reader, []).append(s)
+        for sites in layers.values():
+            mean = None if means is None else torch.stack([means[s] for s in sites]).mean(0)
+            plan.append((sites[0], kept[group[0]], mean))
     return plan
+
+
+def _worth(values: Sequence[Tensor]) -> Tensor:
+    """What units are worth that stay or go together."""
+    return values[0] if len(values) == 1 else torch.stack([each.detach().double().cpu() for each in values]).mean(0)
 
 
 def _check_fits(places: Sequence[Place], importance: Sequence[Tensor], name: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..checks import InputTypeError
+from .factored import PARTS
 
 LORA = ("base_layer", "lora_A", "lora_B", "lora_variant", "merge")  # parts that every low-rank adapter has
 VARIANTS = ("DoraLinearVariant",)  # of them those that are one linear layer all the same
@@ -39,15 +40,17 @@ def is_adapter(module: nn.Module) -> bool:
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:
-    """All modules within a module, itself first; what has an adapter around it is one of them, and nothing within it."""
+    """All modules within a module, itself first; what has an adapter around it is one of them, and nothing within it, nor the parts
+    of a weight."""
     return list(dict.fromkeys(_layers(module)))
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
     yield module
     if not is_adapter(module):
-        for child in module.children():
-            yield from _layers(child)
+        for name, child in module.named_children():
+            if name != PARTS:
+                yield from _layers(child)
 
 
 def name_of(module: nn.Module) -> str:

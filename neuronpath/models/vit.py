@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..units import Place
 from .adapters import plain_state
+from .factored import parts_of
 from .hooks import input_replaced
 from .sites import Site
 
@@ -90,10 +91,10 @@ class ViT:
 
     @cached_property
     def tied(self) -> list[list[int]]:
-        """The sites that share one layer's weights, as groups of two or more."""
+        """The sites whose layers are one, or share a weight or a part of it (a recursive model's passes), as groups of two or more."""
         groups: dict[int, list[int]] = {}
         for s, site in enumerate(self.sites):
-            groups.setdefault(id(site.reader.weight), []).append(s)
+            groups.setdefault(id(parts_of(site.reader)[0]), []).append(s)
         return [group for group in groups.values() if len(group) > 1]
 
     @cached_property

@@ -398,13 +398,30 @@ def test_mlps_that_cannot_be_cut_are_refused_by_name():
     with pytest.raises(nph.InputTypeError, match=r"block 2 of .* computes something else without a neuron"):
         nph.prune(model, random_importance(model), 0.5)
     model = small_timm(*TIMM["plain"])
-    model.blocks[2].mlp.fc2.weight = model.blocks[0].mlp.fc2.weight
-    with pytest.raises(nph.InputTypeError, match="blocks 0 and 2 share weights in layers of their own"):
+    model.blocks[2].mlp.fc1.weight = model.blocks[
+        0
+    ].mlp.fc1.weight  # the rows that make neurons, not the columns they go out by
+    with pytest.raises(nph.InputTypeError, match="two layers share a weight and would keep other units of it"):
         nph.prune(model, random_importance(model), 0.5)
     model = small_timm(*TIMM["plain"])
     model.blocks[0].mlp.norm = nn.Linear(192, 192)
     with pytest.raises(nph.InputTypeError, match=r"block 0 of .* has an MLP .* can't be (cut|pruned)"):
         nph.prune(model, random_importance(model), 0.5)
+
+
+def test_weights_that_layers_share_stay_shared():
+    model = small_timm(*TIMM["plain"])
+    for layer in ("fc1", "fc2"):
+        getattr(model.blocks[2].mlp, layer).weight = getattr(model.blocks[0].mlp, layer).weight
+    assert nph.view(model).tied == [[0, 2]]
+    small = check_mask_equals_slice(model)
+    for layer in ("fc1", "fc2"):
+        first, _, last = (getattr(block.mlp, layer) for block in small.blocks)
+        assert first.weight is last.weight
+        assert first.bias is not last.bias
+    worth = nph.importance(model, small_images(model), by="causal")
+    expected = model.blocks[0].mlp.fc2.weight[:, worth[0].topk(80).indices.sort().values]  # 0.4 of 192 in fours
+    assert torch.equal(nph.prune(model, worth, 0.4, **SIZES).blocks[2].mlp.fc2.weight, expected)
 
 
 # ---- files

@@ -3,9 +3,9 @@
 from ...models.vit import ViT
 from .heads import heads_of
 from .mlp import mlp_of
-from .part import Part, check_cut
+from .part import Cuts, Part, check_cut
 
-__all__ = ["Part", "check_cut", "part_of"]
+__all__ = ["Cuts", "Part", "check_cut", "part_of"]
 
 
 def part_of(vit: ViT, site: int) -> Part:

@@ -13,7 +13,7 @@ from ...checks import InputTypeError
 from ...models.adapters import name_of, weight_of
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, can_be_cut, keep_rows, module_around
+from .part import Cuts, Part, can_be_cut, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class Heads(Part):
         value = weight_of(self.qkv).unflatten(0, (3, self.width, self.size))[2]
         return value.flatten(1)
 
-    def cut(self, kept: Tensor, mean: Tensor | None = None) -> None:
+    def cut(self, kept: Tensor, mean: Tensor | None = None, cuts: Cuts | None = None) -> None:
+        cuts = cuts or Cuts()
         channels, all_channels = self.channels(kept), self.down.in_features
-        keep_rows(self.qkv, torch.cat([channels + part * all_channels for part in range(3)]))
+        keep_rows(self.qkv, torch.cat([channels + part * all_channels for part in range(3)]), cuts)
         if self.gate is not None:
-            keep_rows(self.gate, channels)
-        self.cut_down(channels, mean)
+            keep_rows(self.gate, channels, cuts)
+        self.cut_down(channels, mean, cuts)
         attention: Any = self.module
         attention.num_heads, attention.attn_dim = len(kept), len(channels)
 

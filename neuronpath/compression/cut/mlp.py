@@ -12,7 +12,7 @@ from ...checks import InputTypeError
 from ...models.adapters import is_adapter, is_linear, layers_of, name_of, weight_of
 from ...models.hooks import input_replaced
 from ...models.vit import ViT
-from .part import Part, can_be_cut, keep_rows, module_around
+from .part import Cuts, Part, can_be_cut, keep_rows, module_around
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Mlp(Part):
         rows = [weight_of(up).unflatten(0, (-1, self.width)) for up in self.ups]
         return torch.cat([part for packed in rows for part in packed], 1)
 
-    def cut(self, kept: Tensor, mean: Tensor | None = None) -> None:
+    def cut(self, kept: Tensor, mean: Tensor | None = None, cuts: Cuts | None = None) -> None:
+        cuts = cuts or Cuts()
         kept, width = kept.to(self.down.weight.device), self.width
         for up in self.ups:
-            keep_rows(up, kept if up.out_features == width else torch.cat([kept, kept + width]))
+            keep_rows(up, kept if up.out_features == width else torch.cat([kept, kept + width]), cuts)
         if self.norm is not None:
-            _cut_norm(self.norm, kept)
-        self.cut_down(kept, mean)
+            _cut_norm(self.norm, kept, cuts)
+        self.cut_down(kept, mean, cuts)
         for name in ("intermediate_size", "hidden_features"):  # what some MLPs note down beside their layers
             if getattr(self.module, name, None) == width:
                 setattr(self.module, name, len(kept))
@@ -50,7 +51,7 @@ class Mlp(Part):
         with ExitStack() as stack:
             if self.norm is not None:
                 small = copy.deepcopy(self.norm)
-                _cut_norm(small, kept)
+                _cut_norm(small, kept, Cuts())
 
                 def of_the_kept(_norm: nn.Module, args: tuple, output: Tensor) -> Tensor:
                     return output.index_copy(-1, kept, small(args[0][..., kept]).to(output))
@@ -60,8 +61,8 @@ class Mlp(Part):
             yield
 
 
-def _cut_norm(norm: nn.Module, kept: Tensor) -> None:
-    keep_rows(norm, kept)
+def _cut_norm(norm: nn.Module, kept: Tensor, cuts: Cuts) -> None:
+    keep_rows(norm, kept, cuts)
     if hasattr(norm, "normalized_shape"):
         norm.normalized_shape = (len(kept),)  # type: ignore[assignment]
 

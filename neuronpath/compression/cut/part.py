@@ -10,8 +10,38 @@ from torch import Tensor, nn
 
 from ...checks import InputTypeError
 from ...models.adapters import is_low_rank
+from ...models.factored import is_factored, parts_of, set_parts
 from ...models.hooks import at_rest, eager
 from ...models.vit import ViT
+
+
+class Cuts:
+    """What became of the parameters that were cut, so that one which several layers hold is cut once and stays theirs together."""
+
+    def __init__(self) -> None:
+        self._done: dict[nn.Parameter, tuple[int, Tensor, nn.Parameter]] = {}
+
+    def take(self, old: nn.Parameter, index: Tensor, dim: int) -> nn.Parameter:
+        """Of the parameter what ``index`` names; raises InputTypeError where another layer that holds it kept something else."""
+        if old not in self._done:
+            values = old.detach().index_select(dim, index.to(old.device)).clone()
+            self._done[old] = dim, index, nn.Parameter(values, requires_grad=old.requires_grad)
+        earlier_dim, earlier, new = self._done[old]
+        if earlier_dim != dim or not torch.equal(earlier, index):
+            raise InputTypeError(
+                "two layers share a weight and would keep other units of it; expected layers that read the same units"
+            )
+        return new
+
+    def weight(self, layer: nn.Module, index: Tensor, dim: int) -> list[nn.Parameter]:
+        """The parts of a layer's weight with these rows (dim 0) or columns (1) only."""
+        parts = parts_of(layer)
+        dense = len(parts) % 2
+
+        def has(number: int) -> bool:  # the whole weight; of its factors b the rows, a the columns
+            return number < dense or (number - dense) % 2 == dim
+
+        return [self.take(part, index, dim) if has(i) else part for i, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -37,8 +67,11 @@ class Part(ABC):
         """The weights that make each unit, (U, n), float64."""
 
     @abstractmethod
-    def cut(self, kept: Tensor, mean: Tensor | None = None) -> None:
-        """Take all units but ``kept`` out, in place; ``mean`` (C,) is what those removed leave in the bias."""
+    def cut(self, kept: Tensor, mean: Tensor | None = None, cuts: Cuts | None = None) -> None:
+        """Take all units but ``kept`` out, in place; ``mean`` (C,) is what those removed leave in the bias.
+
+        ``cuts`` knows the parameters that other modules share and that are cut already.
+        """
 
     @abstractmethod
     def masked(self, kept: Tensor, mean: Tensor | None = None) -> AbstractContextManager[None]:
@@ -55,7 +88,7 @@ class Part(ABC):
         gone[channels] = False
         return gone
 
-    def cut_down(self, channels: Tensor, mean: Tensor | None) -> None:
+    def cut_down(self, channels: Tensor, mean: Tensor | None, cuts: Cuts) -> None:
         """Leave ``down`` these input channels only, and the mean of the others in its bias."""
         down, gone = self.down, self.gone(channels)
         if mean is not None and gone.any():
@@ -63,13 +96,12 @@ class Part(ABC):
             left = (down.weight.detach().double()[:, gone] @ part).to(down.weight.dtype)
             bias = left if down.bias is None else down.bias.detach() + left
             down.bias = nn.Parameter(bias, requires_grad=down.weight.requires_grad)
-        down.weight = nn.Parameter(down.weight.detach()[:, channels].clone(), requires_grad=down.weight.requires_grad)
-        down.in_features = len(channels)
+        set_parts(down, "weight", cuts.weight(down, channels, 1))
 
 
 def can_be_cut(layer: Any) -> bool:
-    """Whether a layer's weights are a matrix (out, in) and nothing else, an adapter's aside that can be merged into it."""
-    return type(layer.base_layer if is_low_rank(layer) else layer) is nn.Linear
+    """Whether a layer's weights are a matrix (out, in), or parts of one, and nothing else, an adapter's aside that can be merged."""
+    return is_factored(layer) or type(layer.base_layer if is_low_rank(layer) else layer) is nn.Linear
 
 
 def module_around(vit: ViT, site: int) -> nn.Module:
@@ -78,11 +110,13 @@ def module_around(vit: ViT, site: int) -> nn.Module:
     return next(m for m in block.modules() if any(child is reader for child in m.children()))
 
 
-def keep_rows(module: nn.Module, rows: Tensor) -> None:
+def keep_rows(module: nn.Module, rows: Tensor, cuts: Cuts) -> None:
     """Of all the module's parameters these rows only."""
     for name, values in list(module.named_parameters(recurse=False)):
-        setattr(module, name, nn.Parameter(values.detach()[rows].clone(), requires_grad=values.requires_grad))
-    if isinstance(module, nn.Linear):
+        setattr(module, name, cuts.take(values, rows, 0))
+    if is_factored(module):
+        set_parts(module, "weight", cuts.weight(module, rows, 0))
+    elif isinstance(module, nn.Linear):
         module.out_features = len(rows)
 
 

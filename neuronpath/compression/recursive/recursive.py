@@ -1,0 +1,141 @@
+"""A model whose blocks share weights: N blocks become passes through K, relaxed by low-rank products that are each block's own.
+
+After Bae et al., "Relaxed Recursive Transformers: Effective Parameter Sharing with Layer-wise LoRA" (ICLR 2025, arXiv 2410.20672).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ...models.adapters import merged
+from ...models.factored import parts_of, set_parts
+from ...models.hooks import alone
+from ...models.view import check_model, view
+from ...models.vit import ViT
+from ...runs.clean import check_images
+from ..factors import ROUNDS, Inputs, fit, product
+from ..low_rank import check_rank
+from ..matrices import Matrix, second_moments, table_of
+from .layout import LAYOUTS, shared_block
+
+INITS = ("fitted", "average", "stepwise", "lower")
+FULL = "full"
+
+
+@checked
+def recursive(
+    model: nn.Module | ViT,
+    unique: int,
+    *,
+    layout: str = "cycle",
+    init: str = "fitted",
+    rank: int | str = 0,
+    images: Tensor | None = None,
+    progress: bool = False,
+) -> nn.Module:
+    """A copy of the model whose N blocks share the weights of K; the model itself is left as it was.
+
+    A block's linear layers (out, in) become W' + b a: W' is one parameter for all blocks that share, b (out, r) and a (r, in) are its
+    own, and so are its norms, biases and layer scales. The copy is an ordinary module of N blocks.
+
+    Args:
+        model: a vision transformer of a known family whose blocks are alike in shape.
+        unique: K, the number of shared blocks.
+        layout: "cycle": block l is a pass through shared block l mod K (the paper's). "sequence": runs of neighbours share, as equal in
+            length as can be. "phases": runs cut where what the blocks add on ``images`` is least alike.
+        init: where W' comes from. "fitted": W' and the products are fitted in turn so that the layers' outputs on ``images`` change
+            least. "average": the mean of the blocks that share; "lower": the first K blocks; "stepwise": K blocks at equal steps from
+            the first to the last (the paper's three); then b a is the truncated singular value decomposition of W - W'.
+        rank: r. 0 shares everything but norms, biases and scales; "full" gives the model's logits back.
+        images: calibration images (B, C, H, W), transformed as the model wants it; a few hundred do.
+        progress: True shows bars.
+
+    Raises:
+        InputTypeError: for a model whose blocks aren't alike.
+        InputError: for K that doesn't divide the blocks in cycles, a rank beyond a layer, images missing.
+
+    Examples:
+        >>> import neuronpath as nph
+        >>> model, images, _ = nph.demo.load("train")
+        >>> looped = nph.recursive(model, unique=2, rank=8, images=images[:64])
+        >>> sum(p.numel() for p in looped.parameters()) / sum(p.numel() for p in model.parameters()) < 0.5
+        True
+    """
+    vit = view(model)
+    n = len(vit.blocks)
+    check_one_of("layout", layout, LAYOUTS)
+    check_one_of("init", init, INITS)
+    check_count("unique", unique)
+    if unique > n:
+        raise InputError(f"unique is {unique}, more than the {n} blocks; expected at most {n}")
+    check_model(vit.model)
+    table = table_of(vit)
+    _check_alike(table, type(vit.model).__name__)
+    if isinstance(rank, str):
+        check_one_of("rank", rank, (FULL,))
+    else:
+        check_count("rank", rank, 0)
+        check_rank(rank, table)
+    if images is not None:
+        check_images(images)
+    elif init == "fitted":
+        raise InputError("init='fitted' is measured on images, and images is None; expected (B, C, H, W)")
+    shares = shared_block(vit, unique, layout, images)
+    with alone(vit.model):
+        copied = merged(vit.model)
+    moments = second_moments(copied, images, progress=progress) if init == "fitted" and images is not None else None
+    table = table_of(view(copied))
+    with torch.no_grad():
+        for j in tqdm(range(len(table[0])), unit="layer", disable=not progress):
+            for k in range(unique):
+                members = [i for i in range(n) if shares[i] == k]
+                source = {"stepwise": round(k * (n - 1) / max(1, unique - 1)), "lower": k}.get(init)
+                inputs = [Inputs.of(None if moments is None else moments[i][j]) for i in members]
+                start = None if source is None else table[source][j].weight
+                _tie([table[i][j] for i in members], inputs, rank, start, ROUNDS if init == "fitted" else 1)
+    return copied
+
+
+def _check_alike(table: list[list[Matrix]], name: str) -> None:
+    first = {(m.where, m.name): tuple(m.weight.shape) for m in table[0]}
+    for i, matrices in enumerate(table):
+        here = {(m.where, m.name): tuple(m.weight.shape) for m in matrices}
+        for key in [*first, *here]:
+            if first.get(key) != here.get(key):
+                raise InputTypeError(
+                    f"blocks 0 and {i} of {name} differ in {key[0]} ({first.get(key)} and {here.get(key)}); expected blocks that are "
+                    "alike in shape"
+                )
+
+
+def _tie(
+    matrices: Sequence[Matrix], inputs: Sequence[Inputs], rank: int | str, source: Tensor | None, rounds: int
+) -> None:
+    """Make these matrices share one, in place: ``source``, or what is nearest to them all."""
+    first = matrices[0].weight
+    own = min(first.shape) if isinstance(rank, str) else rank
+    weights = [matrix.weight.detach().double().cpu() for matrix in matrices]
+    if source is None:
+        shared, pairs = fit(weights, inputs, own, _thin(matrices), rounds)
+    else:
+        shared = [source.detach().double().cpu()]
+        pairs = [product(w - shared[0], own, each) for w, each in zip(weights, inputs, strict=True)]
+
+    def parameter(values: Tensor) -> nn.Parameter:
+        flag = parts_of(*matrices[0][:2])[0].requires_grad
+        return nn.Parameter(values.to(first).contiguous(), requires_grad=flag)
+
+    common = [parameter(part) for part in shared]
+    for matrix, pair in zip(matrices, pairs, strict=True):
+        set_parts(matrix.module, matrix.name, [*common, *(map(parameter, pair) if own else ())])
+
+
+def _thin(matrices: Sequence[Matrix]) -> int | None:
+    """The rank of matrices that are low-rank products already: what they come to share will be one too."""
+    parts = [parts_of(matrix.module, matrix.name) for matrix in matrices]
+    if any(len(each) % 2 for each in parts):
+        return None
+    return max(each[1].shape[0] for each in parts)
