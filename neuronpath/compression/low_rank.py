@@ -5,12 +5,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, check_count, check_number, checked
+from ..data.given import check_images
 from ..models.adapters import merged
 from ..models.factored import parts_of, set_parts
 from ..models.hooks import alone
-from ..models.view import check_model, view
+from ..models.view import check_model, inner_of, view
 from ..models.vit import ViT
-from ..runs.clean import check_images
 from .factors import Inputs, energies, fit, mean
 from .matrices import Matrix, second_moments, table_of
 
@@ -64,7 +64,7 @@ def low_rank(
     with alone(vit.model):
         copied = merged(vit.model)
     moments = None if images is None else second_moments(copied, images, progress=progress)
-    table = table_of(view(copied))
+    table = table_of(view(inner_of(copied)))
     groups = [
         [(matrices[j], None if moments is None else moments[i][j]) for i, j in places for matrices in (table[i],)]
         for places in groups_of(table)

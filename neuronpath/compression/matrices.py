@@ -14,7 +14,7 @@ from ..models.adapters import name_of
 from ..models.factored import PARTS, is_factored
 from ..models.hooks import at_rest, eager, inputs_seen
 from ..models.outputs import run_model
-from ..models.view import view
+from ..models.view import inner_of, view
 from ..models.vit import ViT
 
 PACKED = "in_proj_weight"  # torch's MultiheadAttention hands it to a function; a parameter of its own, in no layer
@@ -67,7 +67,7 @@ def second_moments(
     model: nn.Module, images: Tensor, batch_size: int = 32, progress: bool = False
 ) -> list[list[Tensor]]:
     """E[x xᵀ] (in, in) of what enters every block's every matrix on the images' tokens, float64 on the CPU, slightly ridged."""
-    vit = view(model)
+    vit = view(inner_of(model))
     table = table_of(vit)
     like = next(vit.model.parameters())
     sums: dict[tuple[int, int], Any] = {}
@@ -88,10 +88,10 @@ def second_moments(
         for i, matrices in enumerate(table):
             for j, matrix in enumerate(matrices):
                 stack.enter_context(inputs_seen(_seen_at(vit.blocks[i], matrix), see((i, j))))
-        stack.enter_context(at_rest(vit.model))
+        stack.enter_context(at_rest(model))
         stack.enter_context(eager())
         for part in tqdm(images.split(batch_size), unit="batch", disable=not progress):
-            run_model(vit.model, part.to(like))
+            run_model(model, part.to(like))
     found: list[list[Tensor]] = []
     for i, matrices in enumerate(table):
         found.append([])

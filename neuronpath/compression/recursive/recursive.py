@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ...data.given import check_images
 from ...models.adapters import merged
 from ...models.factored import parts_of, set_parts
 from ...models.hooks import alone
-from ...models.view import check_model, view
+from ...models.view import check_model, inner_of, view
 from ...models.vit import ViT
-from ...runs.clean import check_images
 from ..factors import ROUNDS, Inputs, fit, product
 from ..low_rank import check_rank
 from ..matrices import Matrix, second_moments, table_of
@@ -87,7 +87,7 @@ def recursive(
     with alone(vit.model):
         copied = merged(vit.model)
     moments = second_moments(copied, images, progress=progress) if init == "fitted" and images is not None else None
-    table = table_of(view(copied))
+    table = table_of(view(inner_of(copied)))
     with torch.no_grad():
         for j in tqdm(range(len(table[0])), unit="layer", disable=not progress):
             for k in range(unique):
