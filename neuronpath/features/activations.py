@@ -73,6 +73,36 @@ def activation_maps(
     return torch.cat(parts)
 
 
+def unit_maps(
+    model: nn.Module | ViT, images: Tensor, units: Sequence[Sequence[Unit]], *, batch_size: int = 64
+) -> list[Tensor]:
+    """Where any units of each of B images look, a list of units an image: B tensors (n, h, w), as :func:`activation_maps` has them."""
+    named = [unit for mine in units for unit in mine]
+    vit = view(model, None, kinds_named(named) if named else None)
+    at = torch.tensor([(i, place_of(u, vit.places), u.index) for i, mine in enumerate(units) for u in mine]).reshape(-1, 3)
+    like = next(vit.model.parameters())
+    found: list[Tensor] = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        here = at[(at[:, 0] >= start) & (at[:, 0] < start + len(batch))]
+        seen: dict[int, Tensor] = {}  # a site: (n, patches) of the units there
+
+        def see(site: int, channels: Tensor) -> None:
+            rows, units = here[here[:, 1] == site][:, ::2].to(channels.device).unbind(1)
+            patches = vit.sites[site].read(channels[:, vit.num_prefix_tokens :])
+            seen[site] = patches[rows - start, :, units].float().cpu()
+
+        with channels_seen(vit, see):
+            run_model(vit.model, batch.to(like))
+        each = [seen[site] for site in range(len(vit.sites))]
+        check_finite(vit, each)
+        order = torch.cat([(here[:, 1] == site).nonzero()[:, 0] for site in range(len(each))])
+        found += torch.cat(each)[order.argsort()].unbind()
+    grid = grid_of(found[0].shape[0], *images.shape[2:]) if found else (0, 0)
+    maps = torch.stack(found).unflatten(1, grid) if found else torch.empty(0, *grid)
+    return list(maps.split([len(mine) for mine in units]))
+
+
 def grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
     """The rows and columns of so many patches on an image of this size: those whose aspect is nearest."""
 

@@ -105,7 +105,6 @@ def _drawing(path: NeuronPaths) -> dict[str, Any]:
                 "x": x(point.x),
                 "y": y(point.y),
                 "r": radius,
-                "label": y(point.y) + (radius + 16 if point.crowded else -radius - 8),
             }
         )
     return {

@@ -1,5 +1,6 @@
 """Where a path's points stand in any picture of it: blocks from left to right, units from bottom to top, heads above neurons."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,11 @@ from ..units import Place, Unit
 from .neuron_paths import NeuronPaths
 
 ASIDE = (
-    0.22  # of a block: where a block has both, its heads stand so far left of its middle and its neurons right of it
+    0.22  # of a block: where a block has both, its heads stand so far left of its middle and neurons right of it
 )
 GAP, BAND = 0.18, 0.55  # the space below the heads and what they take, as shares of the widest block's neurons
-CROWDED = 0.08  # of a band: a unit this near below another of its site has its label below itself
 NAMED = 8  # heads up to which each has its tick
+CLEAR = 2.0  # of a text's height in pixels or points: how far it stands from a point, and from another text
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Point:
     activation: float
     x: float  # in blocks
     y: float  # in the layout's height
-    share: float  # of the largest |attribution| of the path
-    crowded: bool  # whether another label stands above
+    share: float  # of the largest |attribution| on the scale
 
 
 class Layout:
@@ -63,11 +63,6 @@ class Layout:
             return index
         return self.widest["neuron"] * (1 + GAP + BAND * (index + 0.5) / self.widest["head"])
 
-    def band(self, site: int) -> float:
-        """How much of ``y`` the units of the site's kind take."""
-        kind = self.places[site].kind
-        return self.widest["neuron"] * BAND if self.both and kind == "head" else self.widest[kind]
-
     def ticks(self) -> list[tuple[float, str]]:
         """Marks for the vertical axis: of neurons the ends and the middle, of heads each, or some where there are many."""
         found = []
@@ -81,20 +76,53 @@ class Layout:
         return found
 
 
-def points_of(path: NeuronPaths) -> tuple[Layout, list[Point]]:
-    """The layout and the points of one image's path (B = 1), site by site."""
-    layout = Layout(path.places)
+def largest_of(paths: NeuronPaths) -> float:
+    """The largest \\|attribution\\|, the end of a scale that all these paths share; 1 where all are 0."""
+    return float(paths.attribution.abs().max()) or 1.0 if paths.attribution.numel() else 1.0
+
+
+def points_of(path: NeuronPaths, largest: float | None = None) -> tuple[Layout, list[Point]]:
+    """The layout and the points of one image's path (B = 1), site by site; ``largest`` is the end of the scale of their sizes."""
+    layout, largest = Layout(path.places), largest or largest_of(path)
     units, worth, active = path.units[0].tolist(), path.attribution[0].tolist(), path.activations[0].tolist()
-    largest = max((abs(w) for row in worth for w in row), default=0) or 1.0
-    points = []
-    for site, (block, kind, _) in enumerate(layout.places):
-        heights = [float(layout.y(site, unit)) for unit in units[site]]
-        for k, y in enumerate(heights):
-            crowded = any(0 < other - y < CROWDED * layout.band(site) for other in heights)
-            points.append(
-                Point(
-                    Unit(block, units[site][k], kind), worth[site][k], active[site][k], layout.x(site), y,
-                    abs(worth[site][k]) / largest, crowded,
-                )
-            )  # fmt: skip
+    points = [
+        Point(Unit(block, units[site][k], kind), worth[site][k], active[site][k], layout.x(site), float(layout.y(site, units[site][k])),
+              abs(worth[site][k]) / largest)
+        for site, (block, kind, _) in enumerate(layout.places)
+        for k in range(len(units[site]))
+    ]  # fmt: skip
     return layout, points
+
+
+def label_sides(
+    points: Sequence[Point], y: Sequence[float], radius: Sequence[float], text: float, below: bool
+) -> list[int]:
+    """On which side of each point its label stands: 1 above, -1 below, 0 where there is no room for it in its column.
+
+    The largest attributions choose first. ``y``, upwards, ``radius`` and the ``text``'s height are in the picture's own measure.
+    ``below`` has neurons' labels rather stand below, where no line comes from heads above.
+    """
+    sides = [0] * len(points)
+    columns: dict[float, list[int]] = {}
+    for at, point in enumerate(points):
+        columns.setdefault(point.x, []).append(at)
+    for column in columns.values():
+        taken = {at: (y[at] - radius[at], y[at] + radius[at]) for at in column}
+        labels: list[tuple[float, float]] = []
+        for at in sorted(column, key=lambda at: -points[at].share):
+            for side in (-1, 1) if below and points[at].unit.kind == "neuron" else (1, -1):
+                near = y[at] + side * (radius[at] + CLEAR)
+                low, high = min(near, near + side * text), max(near, near + side * text)
+                others = [*labels, *(spot for other, spot in taken.items() if other != at)]
+                if len(column) == 1 or not any(low < b and a < high for a, b in others):
+                    sides[at] = side
+                    labels.append((low - CLEAR, high + CLEAR))
+                    break
+    return sides
+
+
+def round_values(largest: float) -> list[float]:
+    """Two round numbers for the legend of a scale that ends at ``largest``: 1, 2 or 5 by a power of ten, and a tenth of it."""
+    power = 10 ** math.floor(math.log10(largest))
+    most = max(step * power for step in (1, 2, 5) if step * power <= largest * (1 + 1e-9))
+    return [most / 10, most]

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..checks import InputError, checked
-from ..paths.layout import Layout, points_of
+from ..paths.layout import CLEAR, Layout, label_sides, largest_of, points_of, round_values
 from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
 from .parts import (
@@ -41,8 +42,9 @@ SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend of a bundle
 def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, ax: Axes | None = None) -> Figure:
     """One image's path: blocks from left to right, units from bottom to top, the path as a line through them.
 
-    A point's size is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
-    above the neurons. ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without
+    A point's area is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
+    above the neurons. Of several units a site those are named for which there is room, the largest attributions first; the page
+    (:func:`~neuronpath.report`) names the others when pointed at, and ``paths.to_frame()`` lists all. ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without
     the path and without a random one, as bars; with ``ax`` the path alone is drawn there.
     """
     check_paths(paths, images, index)
@@ -61,9 +63,10 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
             title = decision(path) + _worth(path, said=True)
     else:
         figure, ax = axes_for(ax, (wide + 0.6, tall))
-    _draw(ax, path)
+    largest = largest_of(path)
+    _draw(ax, path, largest)
     ax.set_title(title.rstrip(", "), fontsize=10)
-    _legend(figure, ax, own)
+    _legend(figure, ax, largest, own)
     return figure
 
 
@@ -71,7 +74,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
 def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None, index: int = 0) -> Figure:
     """One image's paths by several methods, side by side, drawn as by :func:`plot_path`.
 
-    ``paths`` names the methods. What all of them chose is labelled in bold.
+    ``paths`` names the methods. What all of them chose is labelled in bold. Areas have one scale.
     """
     if not isinstance(paths, Mapping) or not paths:
         raise InputError("paths names no methods; expected {name: NeuronPaths, ...}")
@@ -82,6 +85,7 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
         raise InputError(
             "paths are of models with different numbers of blocks, or of different units; expected the same in all"
         )
+    largest = max(map(largest_of, chosen))
     common = set.intersection(*(set(path.units_of(0)) for path in chosen))
     beside = int(images is not None)
     layout = Layout(chosen[0].places)
@@ -93,13 +97,13 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     if images is not None:
         show_image(axes[0], images[index], chosen[0].names[0])
     for ax, name, path in zip(axes[beside:], paths, chosen, strict=True):
-        _draw(ax, path, common)
+        _draw(ax, path, largest, common)
         score = "" if path.score.isnan() else f"score {float(path.score[0]):.4g}, "
         figures = f"{score}removal {float(path.removal[0]):.4g}"
         ax.set_title(f"{plain(name)}: {decision(path).rstrip(', ')}\n{figures}", fontsize=10)
         if ax is not axes[beside]:
             ax.set_ylabel("")
-    _legend(figure, axes[-1], own=True)
+    _legend(figure, axes[-1], largest, own=True)
     return figure
 
 
@@ -178,10 +182,11 @@ def short(kind: str, index: int) -> str:
     return f"h{index}" if kind == "head" else str(index)
 
 
-def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
-    """The path of one image (B = 1), the units named in ``bold`` labelled so."""
-    layout, points = points_of(path)
+def _draw(ax: Axes, path: NeuronPaths, largest: float, bold: Set[Unit] = frozenset()) -> None:
+    """The path of one image (B = 1), the units named in ``bold`` labelled so; areas on the scale that ends at ``largest``."""
+    layout, points = points_of(path, largest)
     first = points[:: path.units.shape[2]]  # of several units a site
+    several = len(points) > len(first)
     ax.plot([p.x for p in first], [p.y for p in first], color=LINE, linewidth=0.8 if layout.both else 1.5, zorder=1)
     for kind in layout.kinds:
         for raises, marker, colour in zip((True, False), MARKS[kind], (RAISES, LOWERS), strict=True):
@@ -190,7 +195,7 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
             ax.scatter(
                 [p.x for p in here],
                 [p.y for p in here],
-                [25 + 275 * p.share for p in here],
+                [_size(p.share) for p in here],
                 colour,
                 marker=marker,
                 edgecolors="white",
@@ -198,28 +203,41 @@ def _draw(ax: Axes, path: NeuronPaths, bold: Set[Unit] = frozenset()) -> None:
                 zorder=2,
                 label=name + ("raises the output" if raises else "lowers it"),
             )
-    several = len(points) > len(first)
-    for p in points:
-        if layout.both and several and p.unit.kind == "head":
-            continue  # their labels would cover each other; the axis names them
-        free = layout.both and not several and p.unit.kind == "neuron"  # below it: its lines come from above
-        weight = "bold" if p.unit in bold else "normal"
-        label(ax, short(p.unit.kind, p.unit.index), (p.x, p.y), -19 if p.crowded or free else 11, weight)
     block_axis(ax, layout)
     if layout.both:
         ax.set_ylim(-0.13 * layout.height)  # room for labels below
+    low, high = ax.get_ylim()
+    root = ax.get_figure(root=True)
+    assert root is not None
+    tall = 72 * root.get_figheight() * ax.get_position().height / (high - low)  # points for 1 of y
+    radius = [max(_size(p.share) ** 0.5 / 2, 5) for p in points]
+    sides = label_sides(points, [tall * p.y for p in points], radius, SMALL + 3, below=layout.both and not several)
+    for p, side, r in zip(points, sides, radius, strict=True):
+        if side:
+            weight = "bold" if p.unit in bold else "normal"
+            label(ax, short(p.unit.kind, p.unit.index), (p.x, p.y), side * (r + CLEAR), weight)
 
 
-def _legend(figure: Figure, ax: Axes, own: bool) -> None:
-    """The two signs' shapes, as far as they occur: below the figure if it is our own, else in the axes."""
+def _size(share: float) -> float:
+    """A point's area, in square points."""
+    return 25 + 275 * share
+
+
+def _legend(figure: Figure, ax: Axes, largest: float, own: bool) -> None:
+    """The two signs' shapes, as far as they occur, and what two areas stand for: below the figure if it is our own, else in the axes."""
     signs = {
         points.get_label(): points
         for each in (figure.axes if own else [ax])
         for points in each.collections
         if np.size(points.get_offsets())
     }
-    style = {"ncols": 2, "frameon": False, "fontsize": SMALL, "handles": list(signs.values())}
+    sizes = [
+        Line2D([], [], color=LINE, marker="o", linestyle="", markersize=_size(value / largest) ** 0.5, markeredgecolor="white",
+               label=f"attribution {value:g}")
+        for value in round_values(largest)
+    ]  # fmt: skip
+    style = {"ncols": 3, "frameon": False, "fontsize": SMALL, "handles": [*signs.values(), *sizes]}
     legend = figure.legend(loc="outside lower right", **style) if own else ax.legend(**style)
     samples: list[Any] = legend.legend_handles
-    for sample in samples:
+    for sample in samples[: len(signs)]:
         sample.set_sizes([50])  # the shapes alone, whatever the sizes of the points

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 from ..checks import InputError, checked
 from ..data.pixels import short_name, shortened, to_pixels
-from ..features.activations import activation_maps, most_active, named_units
-from ..models.view import view
+from ..features.activations import activation_maps, most_active, named_units, unit_maps
 from ..paths.neuron_paths import NeuronPaths
-from ..units import Unit, kinds_named, place_of
 from .parts import BLUE, LINE, SMALL, TEXT, VERMILLION, Picture, check_paths, plain, show_image
 
 PANELS = 7  # in a row, at most
@@ -83,12 +81,12 @@ def plot_gallery(
     figure = Picture(figsize=(0.9 + 1.25 * columns, rows * (1.15 * tall + 0.45)), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False)
     shown = torch.stack([pictures[number] for number in numbers.flatten().tolist()])
-    laid = _maps_of(model, shown, [unit for unit in named for _ in range(columns)]) if maps else None
+    laid = unit_maps(model, shown, [[unit] for unit in named for _ in range(columns)]) if maps else None
     for at, ax in enumerate(axes.flat):
         if laid is None:
             show_image(ax, shown[at], "", model)
         else:
-            overlay(ax, shown[at], laid[at], model)
+            overlay(ax, shown[at], laid[at][0].numpy(), model)
         number = int(numbers.flatten()[at])
         name = plain(short_name(names[number], 18)) if names is not None else f"no. {number}"
         value = f"{best.flatten()[at]:#.3g}"
@@ -96,15 +94,6 @@ def plot_gallery(
     for row, unit in zip(axes, named, strict=True):
         row[0].set_ylabel(str(unit).replace(", ", "\n"), fontsize=SMALL + 0.5, rotation=0, ha="right", va="center")
     return figure
-
-
-def _maps_of(model: nn.Module, images: Tensor, units: Sequence[Unit]) -> np.ndarray:
-    """One unit's activation on the patches of each image, (B, h, w)."""
-    vit = view(model, None, kinds_named(units))
-    rows, sites = torch.arange(len(images)), torch.tensor([place_of(unit, vit.places) for unit in units])
-    path = torch.zeros(len(images), len(vit.sites), 1, dtype=torch.int64)
-    path[rows, sites, 0] = torch.tensor([unit.index for unit in units])
-    return activation_maps(vit, images, path)[rows, sites, 0].numpy()
 
 
 def overlay(ax: Axes, image: Tensor, values: np.ndarray, model: nn.Module | None = None) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import neuronpath as nph
+from neuronpath.features.activations import unit_maps
 
 
 def refused(match, call):
@@ -61,3 +62,18 @@ def test_means_by_hand(demo):
         demo[0](demo[1][:3])
     handle.remove()
     assert torch.allclose(nph.mean_activations(demo[0], demo[1][:3], token="all")[5], seen[0].mean((0, 1)), atol=1e-6)
+
+
+def test_maps_of_any_units_an_image(demo):
+    model, images, _ = demo
+    units = [[nph.Unit(4, 163), nph.Unit(0, 2, "head")], [], [nph.Unit(7, 5), nph.Unit(1, 9), nph.Unit(4, 163)]]
+    maps = unit_maps(model, images[:3], units, batch_size=2)
+    assert [tuple(each.shape) for each in maps] == [(2, 8, 8), (0, 8, 8), (3, 8, 8)]
+    for image, mine in enumerate(units):
+        for unit, found in zip(mine, maps[image], strict=True):
+            path = torch.zeros(1, 16, 1, dtype=torch.int64)
+            site = 2 * unit.block + (unit.kind == "neuron")
+            path[0, site, 0] = unit.index
+            dense = nph.activation_maps(model, images[image : image + 1], path, units="both")[0, site, 0]
+            assert torch.allclose(found, dense, atol=1e-6)
+    assert [each.shape[0] for each in unit_maps(model, images[:2], [[], []])] == [0, 0]
