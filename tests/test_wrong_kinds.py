@@ -21,7 +21,7 @@ from neuronpath.evaluation.interventions import edited
 
 METHODS = {
     nph.NeuronPaths: ("load", "save", "renamed", "units_of", "name_of"),
-    nph.Circuit: ("load", "save", "concat"),
+    nph.Circuit: ("load", "save", "concat", "units_of"),
     nph.PathGraph: ("load", "save"),
     nph.Faithfulness: ("concat",),
 }
@@ -160,6 +160,7 @@ def good(name):
         "NeuronPaths.name_of": {"self": t.paths, "label": 0},
         "Circuit.load": {"path": "circuit.json"},
         "Circuit.save": {"self": t.circuit, "path": f"{new}.json"},
+        "Circuit.units_of": {"self": t.circuit, "index": 0},
         "Circuit.concat": {"parts": [t.circuit]},
         "PathGraph.load": {"path": "graph.json"},
         "PathGraph.save": {"self": t.graph, "path": f"{new}.json"},

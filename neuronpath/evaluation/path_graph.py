@@ -143,8 +143,9 @@ def _log_odds(answer: Tensor, target: Tensor | None) -> Tensor:
 
 def _in_order(paths: NeuronPaths | Circuit, index: int) -> tuple[Unit, ...]:
     """An image's units in the order in which the model runs."""
-    units = paths.units_of(index) if isinstance(paths, NeuronPaths) else paths.units[index]
-    return tuple(sorted(units, key=lambda unit: (unit.block, KINDS["both"].index(unit.kind), unit.index)))
+    return tuple(
+        sorted(paths.units_of(index), key=lambda unit: (unit.block, KINDS["both"].index(unit.kind), unit.index))
+    )
 
 
 def _stream(run: CleanRun, units: Sequence[Sequence[Unit]], ablated: Ablated, inside: bool) -> tuple[Stream, Nodes]:

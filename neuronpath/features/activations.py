@@ -79,7 +79,11 @@ def unit_maps(
     """Where any units of each of B images look, a list of units an image: B tensors (n, h, w), as :func:`activation_maps` has them."""
     named = [unit for mine in units for unit in mine]
     vit = view(model, None, kinds_named(named) if named else None)
-    at = torch.tensor([(i, place_of(u, vit.places), u.index) for i, mine in enumerate(units) for u in mine]).reshape(-1, 3)
+    at = (
+        torch.tensor([(i, place_of(u, vit.places), u.index) for i, mine in enumerate(units) for u in mine])
+        .reshape(-1, 3)
+        .long()
+    )
     like = next(vit.model.parameters())
     found: list[Tensor] = []
     for start in range(0, len(images), batch_size):

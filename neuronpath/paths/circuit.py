@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import InputError, check_number, check_one_of, checked
+from ..checks import InputError, check_index, check_number, check_one_of, checked
 from ..units import Unit, as_unit
 from .documents import check_circuit, class_names_of, figures, read_document, texts, without_nan, write_document
 from .settings import Settings
@@ -124,6 +124,12 @@ class Circuit:
     def heads(self) -> Tensor:
         """(B,), int64: how many of them are heads."""
         return torch.tensor([sum(u.kind == "head" for u in units) for units in self.units], dtype=torch.int64)
+
+    @checked
+    def units_of(self, index: int) -> list[Unit]:
+        """One image's units, the most important first."""
+        check_index("index", index, len(self))
+        return list(self.units[index])
 
     def masks(self) -> list[Tensor]:
         """Which units are the circuits', a site (B, U), bool; the sites are those of ``settings.sites``."""

@@ -10,9 +10,7 @@ import numpy as np
 from ..units import Place, Unit
 from .neuron_paths import NeuronPaths
 
-ASIDE = (
-    0.22  # of a block: where a block has both, its heads stand so far left of its middle and neurons right of it
-)
+ASIDE = 0.22  # of a block: where it has both, heads stand so far left of its middle and neurons right of it
 GAP, BAND = 0.18, 0.55  # the space below the heads and what they take, as shares of the widest block's neurons
 NAMED = 8  # heads up to which each has its tick
 CLEAR = 2.0  # of a text's height in pixels or points: how far it stands from a point, and from another text

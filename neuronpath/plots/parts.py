@@ -73,7 +73,13 @@ def block_width(blocks: int) -> float:
 
 def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight: str = "normal") -> None:
     """A small label above a point, or below it where ``lift`` is below 0, legible on whatever lies beneath."""
-    style: dict[str, Any] = {"ha": "center", "va": "bottom" if lift > 0 else "top", "fontsize": SMALL, "zorder": 4, "weight": weight}
+    style: dict[str, Any] = {
+        "ha": "center",
+        "va": "bottom" if lift > 0 else "top",
+        "fontsize": SMALL,
+        "zorder": 4,
+        "weight": weight,
+    }
     box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     ax.annotate(text, at, (0, lift), textcoords="offset points", bbox=box, **style)
 

@@ -44,8 +44,10 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
 
     A point's area is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
     above the neurons. Of several units a site those are named for which there is room, the largest attributions first; the page
-    (:func:`~neuronpath.report`) names the others when pointed at, and ``paths.to_frame()`` lists all. ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without
-    the path and without a random one, as bars; with ``ax`` the path alone is drawn there.
+    (:func:`~neuronpath.report`) names the others when pointed at, and ``paths.to_frame()`` lists all.
+
+    ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without the path and without a
+    random one, as bars; with ``ax`` the path alone is drawn there.
     """
     check_paths(paths, images, index)
     path = paths[index]
@@ -224,7 +226,7 @@ def _size(share: float) -> float:
 
 
 def _legend(figure: Figure, ax: Axes, largest: float, own: bool) -> None:
-    """The two signs' shapes, as far as they occur, and what two areas stand for: below the figure if it is our own, else in the axes."""
+    """The two signs' shapes, as far as they occur, and two areas: below the figure if it is our own, else in the axes."""
     signs = {
         points.get_label(): points
         for each in (figure.axes if own else [ax])
