@@ -1,4 +1,4 @@
-"""What a page shows of paths beyond the paths themselves: where units look, what they like, what removing them does."""
+"""What a page shows beyond paths and circuits themselves: where units look, what they like, what removing does, who feeds whom."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,55 +7,116 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..checks import InputError
 from ..evaluation.interventions import enhance, remove
-from ..features.activations import activation_maps, most_active
+from ..evaluation.path_graph import path_graph
+from ..features.activations import most_active, unit_maps
 from ..models.hooks import at_rest, in_precision
-from ..models.outputs import output_of, run_model
+from ..models.outputs import logits_of, output_of, run_model
 from ..models.vit import ViT
+from ..paths.circuit import Circuit
+from ..paths.graph import PathGraph
+from ..paths.graph_layout import FEW
 from ..paths.neuron_paths import NeuronPaths, view_for
 from ..units import Unit
+
+Way = NeuronPaths | Circuit  # one way to explain images: a path of each, or a circuit
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Of one method's paths of B images, S sites and K units a site; on the CPU.
+    """Of one way's B images, on the CPU; None where there was no model to measure with.
 
-    maps (B, S, K, h, w): activations on the patches. removed, enhanced (B,): the target's probability without the path's units
-    and with them enhanced; None for a model without classes. likes: for every unit of a path the images, by number, on which it is
-    most active, and its activations there.
+    maps: of each image its units' activations on the patches, (n, h, w). likes: for every unit the images, by number, on which it is
+    most active, and its activations there. removed, enhanced (B,): the target's probability without a path's units and with them
+    enhanced; None for circuits and for a model without classes. predicted, predicted_probability (B,): what the model says.
+    graphs: of each image, where there is one.
     """
 
-    maps: Tensor
-    removed: Tensor | None
-    enhanced: Tensor | None
-    likes: dict[Unit, list[tuple[int, float]]]
+    maps: list[Tensor] | None = None
+    likes: dict[Unit, list[tuple[int, float]]] | None = None
+    removed: Tensor | None = None
+    enhanced: Tensor | None = None
+    predicted: Tensor | None = None
+    predicted_probability: Tensor | None = None
+    graphs: list[PathGraph | None] | None = None
 
 
 def measured_on(
-    vit: ViT, images: Tensor, paths: NeuronPaths, factor: float, n_likes: int, batch_size: int, bar: tqdm
-) -> Measured:
-    """Run what the page shows: the maps, the path removed and enhanced by ``factor``, the units' favourites."""
-    vit = view_for(paths, vit)
-    maps, removed, enhanced = [], [], []
-    has_classes = bool((paths.target >= 0).all())
+    vit: ViT, images: Tensor, way: Way, *, factor: float, n_likes: int, graph: PathGraph | bool | None, reference: Tensor | None,
+    batch_size: int, bar: tqdm,
+) -> Measured:  # fmt: skip
+    """Run what the page shows; ``graph`` is one that was made, whether to make it, or None: where it costs little."""
+    vit = view_for(way, vit)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+    has_classes = bool((way.target >= 0).all())
+    found: dict[str, Tensor] = {}
+    if isinstance(way, Circuit):
+        found["predicted_probability"], found["predicted"] = logits_of(vit.model, images, batch_size).softmax(1).max(1)
+    elif has_classes:
+        found = _interventions(vit, images, way, factor, batch_size)
+    units = sorted(times_of(way))
+    likes: dict[Unit, list[tuple[int, float]]] = {}
+    if units:
+        best, numbers, _ = most_active(vit, images, units, n_likes, token=vit.token, batch_size=batch_size)
+        for unit, row, values in zip(units, numbers.tolist(), best.tolist(), strict=True):
+            likes[unit] = list(zip(row, values, strict=True))
+    bar.update(len(images))
+    return Measured(
+        maps=unit_maps(vit, images, [way.units_of(i) for i in range(len(way))], batch_size=batch_size),
+        likes=likes,
+        graphs=_graphs(vit, images, way, graph, reference),
+        **found,
+    )
+
+
+def _interventions(vit: ViT, images: Tensor, paths: NeuronPaths, factor: float, batch_size: int) -> dict[str, Tensor]:
+    """The target's probability without the paths, run where it isn't known, and with them enhanced."""
+    known = not paths.left.isnan().any()
+    removed, enhanced = [paths.left] if known else [], []
     for start in range(0, len(images), batch_size):
         here, part = images[start : start + batch_size], paths[start : start + batch_size]
-        maps.append(activation_maps(vit, here, part))
-        if has_classes:
+        if not known:
             with remove(vit, part):
                 removed.append(_probability(vit, here, part))
-            with enhance(vit, part, factor):
-                enhanced.append(_probability(vit, here, part))
-        bar.update(len(here))
-    units = sorted(times_of(paths))
-    best, numbers, _ = most_active(vit, images, units, n_likes, token=vit.token, batch_size=batch_size)
-    likes = {
-        unit: list(zip(row.tolist(), values.tolist(), strict=True))
-        for unit, row, values in zip(units, numbers, best, strict=True)
-    }
-    return Measured(
-        torch.cat(maps), torch.cat(removed) if has_classes else None, torch.cat(enhanced) if has_classes else None, likes
-    )  # fmt: skip
+        with enhance(vit, part, factor):
+            enhanced.append(_probability(vit, here, part))
+    return {"removed": torch.cat(removed), "enhanced": torch.cat(enhanced)}
+
+
+def _graphs(
+    vit: ViT, images: Tensor, way: Way, asked: PathGraph | bool | None, reference: Tensor | None
+) -> list[PathGraph | None]:
+    """Each image's graph; unless all are asked for, those of live ways that cost little."""
+    none: list[PathGraph | None] = [None] * len(way)
+    if asked is False or (isinstance(asked, PathGraph) and not is_graph_of(asked, way)):
+        return none
+    if isinstance(asked, PathGraph):
+        return list(asked)
+    live = isinstance(way, Circuit) or way.settings.influence == "live"
+    baseline = way.settings.baseline
+    if asked is None and not (live and (baseline == "zero" or reference is not None) and (way.target >= 0).all()):
+        return none
+    chosen = [i for i in range(len(way)) if asked or len(way.units_of(i)) <= FEW]
+    if not chosen:
+        return none
+    if baseline == "zero":
+        reference = None
+    elif baseline == "paired" and reference is not None:
+        reference = reference[chosen]
+    some = Circuit.concat([way[i] for i in chosen]) if isinstance(way, Circuit) else way[chosen]
+    found = dict(zip(chosen, path_graph(vit, images[chosen], some, reference=reference), strict=True))
+    return [found.get(i) for i in range(len(way))]
+
+
+def is_graph_of(graph: PathGraph, way: Way) -> bool:
+    """Whether it is a graph of these paths' or circuits' units."""
+    return len(graph) == len(way) and all(set(graph.units[i]) == set(way.units_of(i)) for i in range(len(way)))
+
+
+def check_graph(graph: PathGraph | bool | None, ways: dict[str, Way]) -> None:
+    """Refuse a graph of other units than any way's."""
+    if isinstance(graph, PathGraph) and not any(is_graph_of(graph, way) for way in ways.values()):
+        raise InputError("graph is of other units than the paths; expected the graph that path_graph gave of them")
 
 
 def _probability(vit: ViT, images: Tensor, paths: NeuronPaths) -> Tensor:
@@ -67,6 +128,6 @@ def _probability(vit: ViT, images: Tensor, paths: NeuronPaths) -> Tensor:
     return output_of(answer, paths.target, kind)
 
 
-def times_of(paths: NeuronPaths) -> Counter[Unit]:
+def times_of(way: Way) -> Counter[Unit]:
     """How many images' paths hold each unit."""
-    return Counter(unit for i in range(len(paths)) for unit in paths.units_of(i))
+    return Counter(unit for i in range(len(way)) for unit in way.units_of(i))

@@ -1,12 +1,7 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-
-  // a colour of the style as [r, g, b]
-  const colour = (name) => {
-    const hex = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-    return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-  };
+  const { ways, palette, units } = JSON.parse(document.getElementById("data").textContent);
+  const every = (selector, within = document) => [...within.querySelectorAll(selector)];
 
   // text is set as text, never as markup: names are whatever files are called
   const element = (tag, text, into, name) => {
@@ -17,18 +12,29 @@
     return made;
   };
 
-  const draw = (picture, way, image, at) => {
-    const [rows, columns] = way.grid;
+  // the scale of maps: a colour [r, g, b] for a share of it from 0 to 1
+  const colours = palette.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+  const colour = (share) => {
+    const at = share * (colours.length - 1), low = Math.floor(at), high = Math.min(low + 1, colours.length - 1);
+    return colours[low].map((value, i) => Math.round(value + (colours[high][i] - value) * (at - low)));
+  };
+
+  const draw = (figure, way, image, at) => {
+    if (!way.grid || !way.maps[image]) return;
+    const picture = figure.querySelector(".picture"), canvas = picture.querySelector("canvas");
     const values = Int8Array.from(atob(way.maps[image][at]), (c) => c.charCodeAt(0));
-    const canvas = picture.querySelector("canvas");
-    canvas.width = columns;
-    canvas.height = rows;
+    const low = Math.min(0, ...values), high = Math.max(0, ...values), span = high - low || 1;
+    [canvas.height, canvas.width] = way.grid;
     const context = canvas.getContext("2d");
-    const pixels = context.createImageData(columns, rows);
-    const above = colour("--raises"), below = colour("--lowers");
-    values.forEach((value, i) => pixels.data.set([...(value < 0 ? below : above), 2 * Math.abs(value) * 0.85], 4 * i));
+    const pixels = context.createImageData(canvas.width, canvas.height);
+    values.forEach((value, i) => pixels.data.set([...colour((value - low) / span), 255], 4 * i));
     context.putImageData(pixels, 0, 0);
-    picture.classList.add("mapped");
+    const end = (value) => value ? Number((value / 127 * way.peaks[image][at]).toPrecision(3)) : "0";
+    const scale = figure.querySelector(".scale");
+    scale.querySelector(".low").textContent = end(low);
+    scale.querySelector(".high").textContent = end(high);
+    scale.querySelector("i").style.background = `linear-gradient(to right, ${palette.join(", ")})`;
+    figure.classList.add("mapped");
   };
 
   // the picture of an image once more, in a link to it
@@ -49,68 +55,140 @@
   };
 
   const describe = (section, point, way, image) => {
-    const { at, key, unit, attribution, activation } = point.dataset;
-    const detail = section.querySelector(".detail");
+    const { at, key, unit, figures } = point.dataset;
+    const detail = section.querySelector(".detail"), likes = way.likes[key] || [];
     detail.replaceChildren();
     const facts = element("p", null, detail);
-    element("strong", unit, facts);
-    facts.append(`: attribution ${attribution}, activation ${activation}, peak on the patches ${way.peaks[image][at]}. Most active on:`);
+    const name = element(units ? "a" : "strong", unit, facts);
+    if (units) name.href = `${units}${key}.html`;
+    facts.append(`: ${figures}${way.peaks[image] ? `, peak on the patches ${way.peaks[image][at]}` : ""}. `);
+    if (point === section.pinned) element("em", "Pinned: click it again, or press Escape, to let it go. ", facts);
+    if (!likes.length) return;
+    facts.append("Most active on:");
     const list = element("ul", null, detail, "likes");
-    way.likes[key].forEach((one) => like(list, one));
+    likes.forEach((one) => like(list, one));
+  };
+
+  const mark = (section, key) => {
+    every(".point, .node", section).forEach((each) => each.classList.toggle("on", each.dataset.key === key));
+    const graph = section.querySelector("svg.graph");
+    if (!graph) return;
+    graph.classList.toggle("picked", Boolean(key));
+    every(".edge", graph).forEach((edge) => edge.classList.toggle("on", key === edge.dataset.from || key === edge.dataset.to));
   };
 
   const show = (section, point) => {
-    const way = data[section.dataset.way], image = Number(section.dataset.image);
-    section.querySelectorAll(".point").forEach((each) => {
-      each.classList.toggle("on", each === point);
-      each.setAttribute("tabindex", each === point ? 0 : -1);
-    });
-    draw(section.closest("article").querySelector(".picture"), way, image, point.dataset.at);
+    const way = ways[section.dataset.way], image = Number(section.dataset.image);
+    mark(section, point.dataset.key);
+    every(".point", section).forEach((each) => each.setAttribute("tabindex", each === point ? 0 : -1));
+    draw(section.closest("article").querySelector("figure"), way, image, point.dataset.at);
     describe(section, point, way, image);
   };
 
-  const clear = (article) => article.querySelector(".picture")?.classList.remove("mapped");
+  const clear = (section) => {
+    mark(section, null);
+    section.closest("article").querySelector("figure")?.classList.remove("mapped");
+  };
+
+  const rest = (section) => section.pinned ? show(section, section.pinned) : clear(section);
+
+  const pin = (section, point) => {
+    section.pinned?.setAttribute("aria-pressed", "false");
+    section.pinned?.classList.remove("pinned");
+    section.pinned = point && point !== section.pinned ? point : null;
+    section.pinned?.setAttribute("aria-pressed", "true");
+    section.pinned?.classList.add("pinned");
+    if (point) show(section, point);
+    else clear(section);
+  };
 
   const move = (points, from, key) => {
     const steps = { ArrowRight: from + 1, ArrowUp: from + 1, ArrowLeft: from - 1, ArrowDown: from - 1, Home: 0, End: points.length - 1 };
     return points[Math.min(Math.max(steps[key], 0), points.length - 1)];
   };
 
-  document.querySelectorAll("section[data-image]").forEach((section) => {
-    const points = [...section.querySelectorAll(".point")], article = section.closest("article");
+  every("section[data-image]").forEach((section) => {
+    const points = every(".point", section);
+    if (!points.length) return;
     points.forEach((point, at) => {
-      for (const moment of ["mouseenter", "focus", "click"]) point.addEventListener(moment, () => show(section, point));
+      for (const moment of ["mouseenter", "focus"]) point.addEventListener(moment, () => show(section, point));
+      point.addEventListener("click", () => pin(section, point));
       point.addEventListener("keydown", (event) => {
-        const next = move(points, at, event.key);
-        if (event.key === "Escape") clear(article);
-        if (event.key === "Enter" || event.key === " ") show(section, point);
+        const next = move(points, at, event.key), press = event.key === "Enter" || event.key === " ";
+        if (event.key === "Escape") pin(section, null);
+        if (press) pin(section, point);
         if (next) next.focus();
-        if (next || event.key === " ") event.preventDefault();
+        if (next || press) event.preventDefault();
       });
-      point.addEventListener("blur", () => clear(article));
+      point.addEventListener("blur", () => rest(section));
     });
-    section.querySelector(".path").addEventListener("mouseleave", () => {
-      if (!points.includes(document.activeElement)) clear(article);
+    every(".node", section).forEach((node) => {
+      const point = points.find((each) => each.dataset.key === node.dataset.key);
+      if (!point) return;
+      node.addEventListener("mouseenter", () => show(section, point));
+      node.addEventListener("click", () => pin(section, point));
     });
-    const largest = points.reduce((a, b) => Math.abs(b.dataset.attribution) > Math.abs(a.dataset.attribution) ? b : a);
-    describe(section, largest, data[section.dataset.way], Number(section.dataset.image));
+    every("svg", section).forEach((drawing) => drawing.addEventListener("mouseleave", () => {
+      if (!points.includes(document.activeElement) || section.pinned) rest(section);
+    }));
+    const size = (point) => Math.abs(point.dataset.attribution || 0);
+    describe(section, points.reduce((a, b) => size(b) > size(a) ? b : a), ways[section.dataset.way], Number(section.dataset.image));
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") every("section[data-image]").filter((section) => section.pinned).forEach((section) => pin(section, null));
   });
 
-  document.querySelectorAll("nav a").forEach((link, image) => {
+  every("nav a").forEach((link, image) => {
     const name = link.textContent;
     link.replaceChildren();
     copy(image, link, name);
   });
 
-  // without this script all methods are shown, one below the other
-  const choose = (chosen) => {
-    document.querySelectorAll("section[data-way]").forEach((section) => { section.hidden = section.dataset.way !== chosen; });
-    document.querySelectorAll("article").forEach(clear);
+  // without this script all ways are shown, one below the other, and all images as given
+  let shown = "0";
+  const articles = every("article[data-number]"), links = every("nav a");
+  const value = (id) => document.getElementById(id)?.value || "";
+  const section = (article) => article.querySelector(`section[data-way="${shown}"]`);
+  const taken = (article, unknown) => section(article).dataset.taken === "" ? unknown : Number(section(article).dataset.taken);
+  const orders = {
+    class: (a, b) => a.dataset.label - b.dataset.label,
+    most: (a, b) => taken(b, -Infinity) - taken(a, -Infinity),
+    least: (a, b) => taken(a, Infinity) - taken(b, Infinity),
+    sure: (a, b) => b.dataset.sure - a.dataset.sure,
   };
-  const radios = document.querySelectorAll("input[name=way]");
-  if (radios.length) {
-    document.getElementById("switch").hidden = false;
-    radios.forEach((radio) => radio.addEventListener("change", () => choose(radio.value)));
-    choose([...radios].find((radio) => radio.checked).value);
+  const arrange = () => {
+    const of = value("class"), decision = value("decision");
+    const order = [...articles].sort((a, b) => (orders[value("order")]?.(a, b) || 0) || a.dataset.number - b.dataset.number);
+    order.forEach((article) => {
+      const kept = (!of || article.dataset.class === of) &&
+        (!decision || article.dataset.right === decision || section(article).dataset.flips === decision);
+      article.hidden = !kept;
+      if (links.length) links[article.dataset.number].hidden = !kept;
+    });
+    const first = document.getElementById("classes");
+    order.forEach((article) => first ? first.before(article) : document.querySelector("main").append(article));
+    order.forEach((article) => links.length && links[0].parentElement.append(links[article.dataset.number]));
+    const count = document.getElementById("count");
+    if (count) count.textContent = `${articles.filter((article) => !article.hidden).length} of ${articles.length}`;
+  };
+  const choose = (chosen) => {
+    shown = chosen;
+    every("section[data-way]").forEach((each) => { each.hidden = each.dataset.way !== chosen; });
+    articles.forEach((article) => rest(section(article)));
+    arrange();
+  };
+  const classes = document.getElementById("class");
+  if (classes) {
+    const counts = new Map();
+    articles.forEach(({ dataset }) => counts.set(dataset.class, (counts.get(dataset.class) || 0) + 1));
+    [...counts].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true })).forEach(([name, count]) => {
+      element("option", `${name} (${count})`, classes).value = name;
+    });
   }
+  const tools = document.getElementById("tools");
+  tools.hidden = !tools.children.length;
+  tools.addEventListener("submit", (event) => event.preventDefault());
+  ["class", "decision", "order"].forEach((id) => document.getElementById(id)?.addEventListener("change", arrange));
+  every("input[name=way]").forEach((radio) => radio.addEventListener("change", () => choose(radio.value)));
+  choose(every("input[name=way]").find((radio) => radio.checked)?.value || "0");
 })();

@@ -1,45 +1,50 @@
-"""One self-contained HTML page of a run: no network, no script but its own, readable from disk.
+"""One self-contained HTML page of a run: no network, no script but its own, readable from disk."""
 
-The page's template, style and script are the files in ``page/``.
-"""
-
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError, check_count, check_number, checked, printable
+from ..checks import InputError, check_count, check_number, checked
 from ..data.given import check_images
 from ..files import check_writable, write_whole
+from ..models.outputs import as_target
 from ..models.view import view
 from ..models.vit import ViT
+from ..paths.circuit import Circuit
+from ..paths.graph import PathGraph
 from ..paths.neuron_paths import NeuronPaths, view_for
-from .measured import measured_on
+from ..paths.statistics import Labels
+from .measured import Measured, Way, check_graph, measured_on
+from .render import page_of
 from .scene import scene
 
-PAGE = Path(__file__).parent
+Ways = NeuronPaths | Circuit | Mapping[str, NeuronPaths | Circuit]
 
 
 @checked
 def report(
-    model: nn.Module | ViT, images: Tensor, paths: NeuronPaths | Mapping[str, NeuronPaths], out: str | os.PathLike, *,
-    title: str = "Neuron paths", factor: float = 2.0, n_likes: int = 4, batch_size: int = 64, overwrite: bool = False,
-    progress: bool = False,
+    model: nn.Module | ViT, images: Tensor, paths: Ways, out: str | os.PathLike, *, labels: Labels | None = None,
+    graph: PathGraph | bool | None = None, reference: Tensor | None = None, title: str = "Neuron paths", factor: float = 2.0,
+    n_likes: int = 4, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
 ) -> Path:  # fmt: skip
-    """Write one HTML page that shows every image, its path, and what the path's units do.
+    """Write one HTML page that shows every image, its path or circuit, and what its units do.
 
     Pointing at a unit, or going to it with the keyboard, shows where it looks, its attribution and activation, and which of the
-    given images it likes best. Removing and enhancing each path are really run.
+    given images it likes best; a click pins it. What is left without the units, and without random ones, is really run. The
+    graph draws which unit feeds which. Images can be filtered and sorted.
 
     Args:
         model: the vision transformer that the paths were made for.
         images: (B, C, H, W), those of the paths; kept on the page as small pictures, once each.
-        paths: NeuronPaths, or several methods' as {name: NeuronPaths}, which the page switches between.
+        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}, which the page switches between.
         out: the file to write; an existing one is kept unless ``overwrite``.
+        labels: the true classes, one or (B,); the page then tells right from wrong.
+        graph: the graph that :func:`~neuronpath.path_graph` gave of these paths; or True or False. None makes one of live paths and
+            circuits of up to 48 units, which takes one to two forwards a unit and image.
+        reference: the images that units were ablated to, where their baseline needs any, for the graph.
         title: the page's heading.
         factor: what enhancing multiplies the path's units by.
         n_likes: images named as a unit's favourites.
@@ -53,39 +58,47 @@ def report(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     out = check_writable(out, overwrite)
-    ways = {paths.settings.method: paths} if isinstance(paths, NeuronPaths) else paths
+    ways = as_ways(paths, images)
     vit = view(model)
-    check_images(images)
-    _check_ways(ways, images, vit)
-    check_count("n_likes", n_likes)
-    check_number("factor", factor)
-    check_count("batch_size", batch_size)
-    with tqdm(total=len(ways) * len(images), unit="image", disable=not progress) as bar:
-        measured = {
-            name: measured_on(vit, images, each, factor, n_likes, batch_size, bar) for name, each in ways.items()
-        }
-    shown = scene(vit.model, images, ways, measured)
-    page = _environment().get_template("report.html").render(title=title, factor=factor, **shown)
+    truth, found = measure(
+        vit, images, ways, labels, graph=graph, reference=reference, factor=factor, n_likes=n_likes, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
+    shown = scene(images, ways, found, model=vit.model, labels=truth, title=title, factor=factor)
+    page = page_of(shown)
     return write_whole(out, lambda part: part.write_text(page, encoding="utf-8"), overwrite)
 
 
-def _check_ways(ways: Mapping[str, NeuronPaths], images: Tensor, vit: ViT) -> None:
-    if not ways:
+def as_ways(paths: Ways, images: Tensor) -> dict[str, Way]:
+    """What a caller gave, by name; refuses what isn't of these images."""
+    check_images(images)
+    if isinstance(paths, NeuronPaths | Circuit):
+        paths = {paths.settings.method if isinstance(paths, NeuronPaths) else "circuit": paths}
+    if not paths:
         raise InputError("paths names no methods; expected at least one")
-    for name, paths in ways.items():
-        view_for(paths, vit)
-        if len(paths) != len(images):
-            raise InputError(f"images holds {len(images)} images for {len(paths)} paths of {name!r}; expected as many")
+    for name, way in paths.items():
+        if len(way) != len(images):
+            raise InputError(f"images holds {len(images)} images for {len(way)} paths of {name!r}; expected as many")
+    return dict(paths)
 
 
-def _environment() -> jinja2.Environment:
-    """Everything that the template shows is escaped, in its embedded JSON too."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, finalize=lambda value: printable(value) if type(value) is str else value,
-    )  # fmt: skip
-    environment.filters["number"] = lambda value: f"{value:.4g}"
-    environment.filters["signed"] = lambda value: f"{value:+.4g}"
-    environment.policies["json.dumps_function"] = json.dumps
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment
+def measure(
+    vit: ViT, images: Tensor, ways: dict[str, Way], labels: Labels | None, *, graph: PathGraph | bool | None,
+    reference: Tensor | None, factor: float, n_likes: int, batch_size: int, progress: bool,
+) -> tuple[Tensor | None, dict[str, Measured]]:  # fmt: skip
+    """The true classes, and what the model does on the images, by way; checks everything first."""
+    for way in ways.values():
+        view_for(way, vit)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+    truth = as_target(labels, len(images))
+    check_number("factor", factor)
+    check_count("n_likes", n_likes)
+    check_count("batch_size", batch_size)
+    check_graph(graph, ways)
+    with tqdm(total=len(ways) * len(images), unit="image", disable=not progress) as bar:
+        found = {
+            name: measured_on(
+                vit, images, way, factor=factor, n_likes=n_likes, graph=graph, reference=reference, batch_size=batch_size, bar=bar
+            )
+            for name, way in ways.items()
+        }  # fmt: skip
+    return truth, found

@@ -1,175 +1,252 @@
-"""What a page shows, as plain data: any viewer can draw it."""
+"""What a page shows of images and their paths or circuits, as plain data that JSON can hold: any viewer can draw it."""
 
 import base64
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data.pixels import data_uri, short_name, to_pixels
-from ..paths.layout import Layout, points_of
+from ..data.pixels import SMALL, data_uri, short_name, to_pixels
+from ..paths.circuit import Circuit
+from ..paths.layout import Layout, largest_of, round_values
 from ..paths.neuron_paths import NeuronPaths
-from ..units import Unit
-from .measured import Measured, times_of
+from .drawing import circuit_drawing, graph_drawing, key_of, path_drawing, radius_of, short_of
+from .measured import Measured, Way, times_of
 
-COLUMN, HEIGHT, LEFT, TOP, BOTTOM = 46, 250, 44, 34, 40  # of a path's drawing, in its own pixels
+FORMAT, VERSION = "neuronpath.scene", 1
 COMMONEST = 4  # units of a block that the view of classes names, at most
+
+Plain = dict[str, Any]
 
 
 def scene(
-    model: nn.Module, images: Tensor, ways: Mapping[str, NeuronPaths], measured: Mapping[str, Measured]
-) -> dict[str, Any]:
-    """Everything that is shown of images (B, C, H, W) and their paths by the named methods.
+    images: Tensor, ways: Mapping[str, Way], measured: Mapping[str, Measured], *, model: nn.Module | None = None,
+    labels: Tensor | None = None, title: str = "Neuron paths", factor: float = 2.0, pictures: Sequence[str] | None = None,
+    units: str = "",
+) -> Plain:  # fmt: skip
+    """Everything that is shown of images (B, C, H, W), and of their paths or circuits by ways that have a name each.
 
-    Keys: images, for each its picture, prediction, and by method the decision, figures and drawing of its path; classes, how often
-    each unit occurs by class; settings; data, the maps and favourites that a script shows.
+    ``labels`` are the true classes (B,); ``pictures`` where the images' pictures are, in place of data: addresses; ``units`` where
+    pages of single units are.
+
+    Keys, beside format and version: title, model, kinds (in words), factor, units; ``images``, for each its picture, decision,
+    truth, and ``views``, one a way: target, figures, ``effects`` of what was really run, ``drawing`` and ``graph`` as coordinates,
+    ``maps``; ``ways``, for each its name, summary, settings, scale, and ``likes``, the images that units like; ``classes``, how often
+    each unit occurs by class. The schema is ``scene.schema.json`` beside this file.
     """
-    return {
-        "model": next(iter(ways.values())).settings.model,
-        "kinds": " and ".join(f"{kind}s" for kind in Layout(next(iter(ways.values())).places).kinds),
-        "has_heads": any(place.kind == "head" for paths in ways.values() for place in paths.places),
-        "n_images": len(images),
-        "images": [_of_image(i, images[i], ways, measured, model) for i in range(len(images))],
-        "classes": _classes(ways),
-        "settings": _settings(ways),
-        "data": _data(ways, measured),
-    }
-
-
-def _of_image(
-    number: int, image: Tensor, ways: Mapping[str, NeuronPaths], measured: Mapping[str, Measured], model: nn.Module
-) -> dict[str, Any]:
-    """What the template shows of one image."""
     first = next(iter(ways.values()))
-    pixels = to_pixels(image, model)
+    places = [place for way in ways.values() for place in _places(way)]
+    scales = {name: _scale(way) for name, way in ways.items()}
     return {
-        "name": first.names[number],
-        "short": short_name(first.names[number], 40),
-        "picture": data_uri(pixels),
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
-        "predicted": _decision(first, first.predicted[number], first.predicted_probability[number]),
-        "ways": [_of_path(name, paths[number], measured[name], number) for name, paths in ways.items()],
+        "format": FORMAT,
+        "version": VERSION,
+        "title": title,
+        "model": first.settings.model,
+        "kinds": " and ".join(f"{kind}s" for kind in dict.fromkeys(place.kind for place in places)) or "units",
+        "factor": factor,
+        "units": units,
+        "images": [
+            {
+                **_image(images[i], first.names[i], model, pictures[i] if pictures else None),
+                **_decision(i, ways, measured, labels),
+                "views": [_view(i, way, measured[name], scales[name]) for name, way in ways.items()],
+            }
+            for i in range(len(images))
+        ],
+        "ways": [_way(name, way, measured[name], scales[name]) for name, way in ways.items()],
+        "classes": _classes(ways),
     }
 
 
-def _decision(paths: NeuronPaths, label: Tensor, probability: Tensor) -> str:
-    return f"{paths.name_of(int(label))}, probability {float(probability):.3f}" if label >= 0 else ""
+def _places(way: Way) -> list[Any]:
+    return way.places if isinstance(way, NeuronPaths) else list(way.settings.sites)
 
 
-def _of_path(name: str, path: NeuronPaths, measured: Measured, number: int) -> dict[str, Any]:
-    """What the template shows of one image's path by one method (B = 1)."""
-    effects = []
-    if measured.removed is not None and measured.enhanced is not None:
-        clean = float(path.probability[0])
-        values = {
-            "clean": clean,
-            "removed": float(measured.removed[number]),
-            "enhanced": float(measured.enhanced[number]),
-        }
-        most = max(values.values()) or 1.0
-        effects = [(kind, value, value - clean, 100 * value / most) for kind, value in values.items()]
+def _scale(way: Way) -> float:
+    """The end of the scale of a path's areas, one for all images."""
+    return largest_of(way) if isinstance(way, NeuronPaths) else 1.0
+
+
+def _image(image: Tensor, name: str, model: nn.Module | None, picture: str | None) -> Plain:
+    pixels = to_pixels(image, model)
+    height, width = pixels.shape[:2]
     return {
         "name": name,
-        "target": _decision(path, path.target[0], path.probability[0]),
-        "score": None if path.score.isnan() else float(path.score[0]),
-        "attribution": float(path.attribution[0].sum()),
-        "delta": float(path.relative_delta[0]),
-        "effects": effects,
-        "drawing": _drawing(path),
+        "short": short_name(name, 40),
+        "picture": picture or data_uri(pixels),
+        "width": width,
+        "height": height,
+        "small": max(width, height) <= SMALL,
     }
 
 
-def _drawing(path: NeuronPaths) -> dict[str, Any]:
-    """Where a path's points are drawn, in the drawing's own pixels; areas are as the attributions."""
-    layout, points = points_of(path)
-    column = COLUMN * (1.6 if layout.both else 1.0)
-    sites, k = path.units.shape[1:]
+def _class(way: Way, label: int, probability: float | None = None) -> Plain | None:
+    if label < 0:
+        return None
+    name = way.class_names.get(label, str(label))
+    return {"label": label, "name": name, "probability": None if probability is None else _known(probability)}
 
-    def x(place: float) -> float:
-        return round(LEFT + column * (place - layout.blocks[0] + 0.5), 1)
 
-    def y(place: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * place / layout.height, 1)
+def _decision(number: int, ways: Mapping[str, Way], measured: Mapping[str, Measured], labels: Tensor | None) -> Plain:
+    """What the model says of an image, what it is, and whether that is right; None where it isn't known."""
+    first = next(iter(ways.values()))
+    predicted = None
+    for name, way in ways.items():
+        source = way if isinstance(way, NeuronPaths) else measured[name]
+        if predicted is None and source.predicted is not None and source.predicted_probability is not None:
+            predicted = _class(way, int(source.predicted[number]), float(source.predicted_probability[number]))
+    truth = None if labels is None else _class(first, int(labels[number]))
+    right = None if truth is None or predicted is None else truth["label"] == predicted["label"]
+    return {"predicted": predicted, "truth": truth, "right": right}
 
-    shown = []
-    for point in points:
-        radius = round((12 + 110 * point.share) ** 0.5, 1)
-        shown.append(
-            {
-                "unit": point.unit,
-                "key": _key(point.unit),
-                "attribution": point.attribution,
-                "activation": point.activation,
-                "x": x(point.x),
-                "y": y(point.y),
-                "r": radius,
-            }
-        )
+
+def _view(number: int, way: Way, measured: Measured, scale: float) -> Plain:
+    """What is shown of one image by one way."""
+    clean = float(way.probability[number])
+    view = _of_path(number, way, measured) if isinstance(way, NeuronPaths) else _of_circuit(number, way)
+    graph = measured.graphs[number] if measured.graphs else None
+    without = next((effect["value"] for effect in view["effects"] if effect["kind"] == "removed"), None)
     return {
-        "width": round(LEFT + column * len(layout.blocks) + 6),
-        "height": HEIGHT,
-        "left": LEFT,
-        "axis": layout.axis,
-        "hit": column * len(layout.blocks) / sites if k == 1 else None,
-        "blocks": [(block, x(block)) for block in layout.blocks],
-        "ticks": [(name, y(place)) for place, name in layout.ticks()],
-        "line": " ".join(f"{point['x']},{point['y']}" for point in shown[::k]),
-        "points": shown,
+        "target": _class(way, int(way.target[number]), clean),
+        "taken": None if without is None or not clean else round(1 - without / clean, 4),
+        **view,
+        "drawing": path_drawing(way[number], scale) if isinstance(way, NeuronPaths) else circuit_drawing(way[number]),
+        "graph": None if graph is None else graph_drawing(graph),
+        **_maps(None if measured.maps is None else measured.maps[number]),
     }
 
 
-def _key(unit: Unit) -> str:
-    return f"{unit.block}-{unit.kind}-{unit.index}"
+def _of_path(number: int, paths: NeuronPaths, measured: Measured) -> Plain:
+    path = paths[number]
+    said = int(path.predicted_without[0])
+    flips = bool(path.decision_flipped[0]) if said >= 0 else None
+    note = "" if flips is None else f"says {paths.name_of(said)}" if flips else f"still {paths.name_of(said)}"
+    removed = float(path.left[0] if measured.removed is None else measured.removed[number])
+    enhanced = math.nan if measured.enhanced is None else float(measured.enhanced[number])
+    values = [
+        ("clean", "as it is", path.probability[0], ""),
+        ("removed", "without the path", removed, note),
+        ("random", "without a random path", path.random_left[0], ""),
+        ("enhanced", "with it enhanced", enhanced, ""),
+    ]
+    return {
+        "score": _known(path.score[0]),
+        "attribution": float(path.attribution[0].sum()),
+        "delta": _known(path.relative_delta[0]),
+        "flips": flips,
+        "negative": int((path.attribution[0] < 0).sum()),
+        "found": True,
+        "effects": _effects(values, float(path.probability[0])),
+        "kept": None,
+    }
 
 
-def _classes(ways: Mapping[str, NeuronPaths]) -> list[dict[str, Any]]:
-    """For every method and class how often each unit occurs; nothing where there is one class only."""
-    tables = []
-    for name, paths in ways.items():
+def _of_circuit(number: int, circuit: Circuit) -> Plain:
+    one = circuit[number]
+    kept, flips = bool(one.decision_kept[0]), bool(one.decision_flipped[0])
+    values = [
+        ("clean", "as it is", one.probability[0], ""),
+        ("alone", "the circuit alone", one.kept[0], "decides the same" if kept else "decides otherwise"),
+        ("random", "a random circuit alone", one.random_kept[0], ""),
+        ("removed", "without the circuit", one.left[0], "decides otherwise" if flips else "decides the same"),
+        ("random", "without a random circuit", one.random_left[0], ""),
+    ]
+    return {
+        "score": None,
+        "attribution": None,
+        "delta": None,
+        "flips": flips,
+        "negative": 0,
+        "found": bool(one.found[0]),
+        "effects": _effects(values, float(one.probability[0])),
+        "kept": None if one.criterion == "break" else round(one.keep * float(one.probability[0]), 4),
+    }
+
+
+def _effects(values: Sequence[tuple[str, str, Any, str]], clean: float) -> list[Plain]:
+    """Probabilities by what was done, where they are known."""
+    return [
+        {
+            "kind": kind,
+            "title": title,
+            "value": float(value),
+            "change": float(value) - clean if kind != "clean" else None,
+            "note": note,
+        }
+        for kind, title, value, note in values
+        if not math.isnan(value)
+    ]
+
+
+def _maps(maps: Tensor | None) -> Plain:
+    """Maps (n, h, w) as bytes -127 to 127 of their peaks, row by row, in base64."""
+    if maps is None:
+        return {"maps": None, "peaks": None}
+    peaks = maps.abs().amax((1, 2)) if len(maps) else torch.zeros(0)
+    bytes_ = (127 * maps / peaks.clamp(min=1e-12)[:, None, None]).round().to(torch.int8).numpy()
+    return {
+        "maps": [base64.b64encode(each.tobytes()).decode() for each in bytes_],
+        "peaks": [_short(peak) for peak in peaks.tolist()],
+    }
+
+
+def _way(name: str, way: Way, measured: Measured, scale: float) -> Plain:
+    is_path = isinstance(way, NeuronPaths)
+    grid = None if not measured.maps else list(measured.maps[0].shape[1:])
+    legend = [[round(radius_of(value / scale), 1), f"{value:g}"] for value in round_values(scale)] if is_path else []
+    return {
+        "name": name,
+        "kind": "path" if is_path else "circuit",
+        "summary": way.summary(),
+        "settings": _settings(way),
+        "scale": legend,
+        "grid": grid,
+        "likes": {key_of(u): [[i, _short(v)] for i, v in some] for u, some in (measured.likes or {}).items()},
+        "times": {key_of(unit): times for unit, times in sorted(times_of(way).items())},
+    }
+
+
+def _settings(way: Way) -> Plain:
+    """Every setting's value as text, and the versions."""
+    flat = way.settings.to_dict()
+    versions = flat.pop("versions")
+    blocks, widest = len({place.block for place in _places(way)}), Layout(_places(way)).widest
+    flat["sites"] = f"{blocks} blocks of " + " and ".join(f"{n} {kind}s" for kind, n in widest.items())
+    if isinstance(way, Circuit):
+        flat |= {"criterion": way.criterion, "keep": way.keep}
+    return {key: str(value) for key, value in {**flat, **versions}.items() if value is not None}
+
+
+def _classes(ways: Mapping[str, Way]) -> list[Plain]:
+    """For every way and class how often each unit occurs; nothing where there is one class only."""
+    tables: list[Plain] = []
+    for way in ways.values():
         rows = []
-        for label in paths.target.unique().tolist():
-            members = paths[(paths.target == label)]
-            cells: dict[int, list[tuple[str, int, float]]] = {place.block: [] for place in paths.places}
-            for unit, count in sorted(times_of(members).items(), key=lambda item: (-item[1], item[0])):
+        blocks = sorted({place.block for place in _places(way)})
+        for label in way.target.unique().tolist():
+            members = [way[i] for i in (way.target == label).nonzero()[:, 0].tolist()]
+            counts = sum(map(times_of, members), Counter())
+            cells: dict[int, list[Plain]] = {block: [] for block in blocks}
+            for unit, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
                 if len(cells[unit.block]) < COMMONEST:
-                    name = f"h{unit.index}" if unit.kind == "head" else str(unit.index)
-                    cells[unit.block].append((name, count, 100 * count / len(members)))
-            rows.append({"label": paths.name_of(label), "images": len(members), "cells": list(cells.values())})
-        tables.append({"name": name, "rows": rows})
+                    share = round(count / len(members), 4)
+                    cells[unit.block].append(
+                        {"name": short_of(unit), "key": key_of(unit), "count": count, "share": share}
+                    )
+            called = _class(way, label)
+            rows.append(
+                {"class": called["name"] if called else "", "images": len(members), "cells": list(cells.values())}
+            )
+        tables.append({"blocks": blocks, "rows": rows})
     return tables if any(len(table["rows"]) > 1 for table in tables) else []
 
 
-def _settings(ways: Mapping[str, NeuronPaths]) -> list[tuple[str, list[str]]]:
-    """A row a setting: its name and each method's value as text."""
-    columns = []
-    for paths in ways.values():
-        flat = paths.settings.to_dict()
-        versions = flat.pop("versions")
-        blocks, widest = len({place.block for place in paths.places}), Layout(paths.places).widest
-        flat["sites"] = f"{blocks} blocks of " + " and ".join(f"{n} {kind}s" for kind, n in widest.items())
-        columns.append({**flat, **versions})
-    keys = dict.fromkeys(key for column in columns for key, value in column.items() if value is not None)
-    return [(key, ["" if column.get(key) is None else str(column[key]) for column in columns]) for key in keys]
-
-
-def _data(ways: Mapping[str, NeuronPaths], measured: Mapping[str, Measured]) -> list[dict[str, Any]]:
-    """What the page's script shows: for each method the maps, as bytes -127 to 127 of their peaks, and the units' favourites."""
-    found = []
-    for name in ways:
-        maps = measured[name].maps.flatten(1, 2)  # (B, S K, h, w)
-        peaks = maps.abs().amax((2, 3))
-        bytes_ = (127 * maps / peaks.clamp(min=1e-12)[..., None, None]).round().to(torch.int8).numpy()
-        found.append(
-            {
-                "grid": list(maps.shape[2:]),
-                "peaks": [[_short(peak) for peak in row] for row in peaks.tolist()],
-                "maps": [[base64.b64encode(each.tobytes()).decode() for each in row] for row in bytes_],
-                "likes": {_key(unit): [[i, _short(v)] for i, v in some] for unit, some in measured[name].likes.items()},
-            }
-        )
-    return found
+def _known(value: Any) -> float | None:
+    """A number that JSON can hold; None for NaN."""
+    return None if math.isnan(value) else float(value)
 
 
 def _short(value: float) -> float:

@@ -17,6 +17,7 @@ from .parts import (
     BLUE,
     FAINT,
     LINE,
+    SCALE,
     SMALL,
     TEXT,
     VERMILLION,
@@ -104,7 +105,7 @@ def plot_similarity(frame: pd.DataFrame) -> Figure:
     top.set_ylim(0, 1.05 * max(map(max, tree["dcoord"])) or 1)
     top.set_axis_off()
     off = shown[~np.eye(count, dtype=bool)]
-    heat = ax.imshow(shown, cmap="cividis", vmin=off.min(), vmax=max(off.max(), off.min() + 1e-9), aspect="auto")
+    heat = ax.imshow(shown, cmap=SCALE, vmin=off.min(), vmax=max(off.max(), off.min() + 1e-9), aspect="auto")
     beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     bar = figure.colorbar(heat, ax=ax, label="similarity", fraction=0.05, pad=0.02,
                           extend=beyond[bool((shown < off.min()).any()), bool((shown > off.max()).any())])  # fmt: skip

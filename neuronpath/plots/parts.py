@@ -21,6 +21,7 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = "osD^vPX"  # a series has its own colour and its own shape
 RAISES, LOWERS, LINE, FAINT = BLUE, VERMILLION, "#888888", "#d9d9d9"
+SCALE = "cividis"  # of maps and frequencies: even to the eye, also in grey and for those who see few colours
 SMALL, TEXT = 8, 9.5  # points
 
 

@@ -4,55 +4,17 @@ import base64
 import io
 import json
 import re
-import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from pages import Page
 from PIL import Image
 
 import neuronpath as nph
 from neuronpath.data.pixels import to_pixels
 
 EVIL = "<script>alert(1)</script>.png"
-VOID = {"meta", "img", "input", "link", "br"}
-SELF_CLOSED = {"circle", "rect", "line", "polyline"}
-
-
-class Page(HTMLParser):
-    """Every element as (tag, attributes, the text in it), in order; fails on tags that don't match."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict, list[str]]] = []
-        self.open: list[tuple[str, dict, list[str]]] = []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        self.elements.append((tag, dict(attrs), []))
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_startendtag(self, tag: str, attrs: list) -> None:
-        assert tag in SELF_CLOSED, tag
-        self.elements.append((tag, dict(attrs), []))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for _, _, text in self.open:
-            text.append(data)
-
-    def all(self, tag: str, name: str = "") -> list[tuple[dict, str]]:
-        """The attributes and texts of the elements of this tag and class."""
-        return [
-            (attrs, "".join(text).strip())
-            for found, attrs, text in self.elements
-            if found == tag and (not name or name in (attrs.get("class") or "").split())
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +45,10 @@ def test_every_neuron_is_drawn_with_its_figures(page, ways):
     for image in range(12):
         for paths in ways.values():
             for block in range(8):
-                attrs, label = next(points)
+                attrs, text = next(points)
                 neuron, worth = int(paths.neurons[image, block, 0]), float(paths.attribution[image, block, 0])
-                assert (attrs["data-unit"], label) == (f"block {block}, neuron {neuron}", str(neuron))
+                assert attrs["data-unit"] == f"block {block}, neuron {neuron}"
+                assert text.split()[-1] == (str(neuron) if worth >= 0 else f"({neuron})")
                 assert float(attrs["data-attribution"]) == pytest.approx(worth, rel=1e-3)
                 assert float(attrs["data-activation"]) == pytest.approx(
                     float(paths.activations[image, block, 0]), rel=1e-3
@@ -119,17 +82,17 @@ def test_removing_and_enhancing_were_really_run(demo, page, ways):
     enhanced = np.array([float(text) for _, text in page.all("td", "enhanced")]).reshape(12, 2)
     clean = np.array([float(text) for _, text in page.all("td", "clean")]).reshape(12, 2)
     for column, paths in enumerate(ways.values()):
-        assert np.allclose(clean[:, column], paths.probability, atol=1e-4)
-        assert np.allclose(removed[:, column], paths.probability - paths.removal, atol=1e-4)
+        assert np.allclose(clean[:, column], paths.probability, atol=6e-4)
+        assert np.allclose(removed[:, column], paths.probability - paths.removal, atol=6e-4)
         with nph.enhance(model, paths, 2.0), torch.no_grad():
             stronger = model(images[:12]).softmax(-1).gather(1, paths.target[:, None])[:, 0]
-        assert np.allclose(enhanced[:, column], stronger, atol=1e-4)
+        assert np.allclose(enhanced[:, column], stronger, atol=6e-4)
     assert (np.abs(removed - clean) > 1e-3).any()
 
 
 def test_maps_and_favourites_are_what_the_model_does(demo, data, ways):
     model, images, _ = demo
-    for way, paths in zip(data, ways.values(), strict=True):
+    for way, paths in zip(data["ways"], ways.values(), strict=True):
         maps = nph.activation_maps(model, images[:12], paths)[:, :, 0]
         assert way["grid"] == [8, 8]
         for image, block in np.ndindex(12, 8):
@@ -138,8 +101,8 @@ def test_maps_and_favourites_are_what_the_model_does(demo, data, ways):
             assert np.allclose(shown * peak, maps[image, block], atol=0.005 * peak)
         block, neuron = 4, int(paths.neurons[3, 4, 0])
         best, numbers, _ = nph.most_active(model, images[:12], [(block, neuron)], 4)
-        assert [number for number, _ in way["likes"][f"{block}-neuron-{neuron}"]] == numbers[0].tolist()
-        assert [value for _, value in way["likes"][f"{block}-neuron-{neuron}"]] == pytest.approx(
+        assert [number for number, _ in way["likes"][f"block-{block}-neuron-{neuron}"]] == numbers[0].tolist()
+        assert [value for _, value in way["likes"][f"block-{block}-neuron-{neuron}"]] == pytest.approx(
             best[0].tolist(), rel=1e-3
         )
 
@@ -240,11 +203,11 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
         ("made for another model", lambda: nph.report(random_vit(0), images[:12], ways, tmp_path / "r.html")),
         ("paths names no methods", lambda: nph.report(model, images[:12], {}, tmp_path / "r.html")),
         (
-            "paths is []; expected NeuronPaths, or a mapping of texts to NeuronPaths",
+            "paths is []; expected NeuronPaths, Circuit, or a mapping of texts to NeuronPaths or Circuit",
             lambda: nph.report(model, images[:12], [], tmp_path / "r.html"),
         ),
         (
-            "paths is a dict; expected NeuronPaths, or a mapping of texts",
+            "paths is a dict; expected NeuronPaths, Circuit, or a mapping of texts",
             lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html"),
         ),
         ("factor is nan", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", factor=float("nan"))),
@@ -254,19 +217,6 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
             call()
     assert kept.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [kept]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_api.sync_playwright() as play:
-        try:
-            chromium = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no browser can be started: {str(error).splitlines()[0]}")
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 390)])
