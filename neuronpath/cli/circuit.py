@@ -44,8 +44,11 @@ def circuit(
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the circuits here, as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the first image's circuit here (.png, .svg, .pdf).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of all images and their circuits here (.html).")
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --out and --plot replace existing files.")
+        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
     ] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -53,27 +56,30 @@ def circuit(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
+    import torch
+
     from ..data.labelled import read_class_names
     from ..files import check_distinct, check_spared, check_writable, write_whole
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
     from ..plots import check_picture, plot_circuit
 
-    check_distinct([out, plot])
-    for path in (out, plot):
+    check_distinct([out, plot, report])
+    for path in (out, plot, report):
         if path is not None:
             check_writable(path, overwrite)
     if plot is not None:
         check_picture(plot)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
-    check_spared([out, plot], [*source.files, checkpoint, class_names])
+    check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     parts: list[Circuit] = []
-    first = None
+    shown: list[torch.Tensor] = []  # of the images what the pictures need
     with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:
         for pixels, names in source.batches:
-            first = pixels[:1] if first is None else first
+            if report is not None or not shown:
+                shown.append(pixels if report is not None else pixels[:1])
             parts.append(
                 find_circuit(
                     source.model, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
@@ -86,7 +92,12 @@ def circuit(
     if out is not None:
         circuits.save(out, overwrite)
     if plot is not None:
-        write_whole(plot, plot_circuit(circuits[0], first).savefig, overwrite)
+        write_whole(plot, plot_circuit(circuits[0], shown[0][:1]).savefig, overwrite)
+    if report is not None:
+        from ..page.report import report as write_report
+
+        write_report(source.model, torch.cat(shown), circuits, report, reference=others, overwrite=overwrite)
     if not quiet:
         print(circuits.to_text())
+        print(f"\n{circuits.summary()}")
     return code

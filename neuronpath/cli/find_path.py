@@ -108,7 +108,7 @@ def find_path(
     if report is not None:
         from ..page.report import report as write_report
 
-        write_report(source.model, torch.cat(shown), paths, report, overwrite=overwrite)
+        write_report(source.model, torch.cat(shown), paths, report, reference=others, overwrite=overwrite)
     if not quiet:
         print(paths.to_text())
         print(f"\n{paths.summary()}")

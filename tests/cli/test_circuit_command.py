@@ -25,10 +25,11 @@ def circuit(monkeypatch, capsys):
 
 
 def test_without_arguments_ten_digits(circuit, tmp_path):
-    result = circuit("--criterion", "break", "--out", tmp_path / "c.json", "--plot", tmp_path / "c.png")
+    files = ("--out", tmp_path / "c.json", "--plot", tmp_path / "c.png", "--report", tmp_path / "c.html")
+    result = circuit("--criterion", "break", *files)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 13
     saved = nph.Circuit.load(tmp_path / "c.json")
     assert saved.decision_flipped.all()
     model, images, labels = nph.demo.load()
@@ -39,6 +40,11 @@ def test_without_arguments_ten_digits(circuit, tmp_path):
     drawn = io.BytesIO()
     nph.plots.plot_circuit(saved[0], images[first][:1]).savefig(drawn)
     assert np.array_equal(Image.open(tmp_path / "c.png"), Image.open(drawn))
+    assert lines[-1] == saved.summary()
+    page = (tmp_path / "c.html").read_text()
+    assert saved.summary().replace("'", "&#39;") in page
+    assert page.count('class="point ') == int(saved.size.sum())
+    assert page.count('<svg class="graph"') == 10
 
 
 def test_images_of_ones_own_in_batches(circuit, tmp_path):
@@ -67,6 +73,7 @@ def test_bad_arguments_are_refused_in_one_line(circuit, tmp_path):
     (tmp_path / "c.json").write_text("precious")
     refused(circuit("--out", tmp_path / "c.json"), "c.json exists already", "--overwrite")
     refused(circuit("--plot", tmp_path / "c.json"), "c.json exists already", "--overwrite")
+    refused(circuit("--report", tmp_path / "c.json"), "c.json exists already", "--overwrite")
     refused(circuit("--plot", tmp_path / "c.bmpp"), "c.bmpp names no kind of picture")
     refused(circuit("--out", tmp_path / "d.png", "--plot", tmp_path / "d.png"), "d.png is named for two outputs")
     assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
