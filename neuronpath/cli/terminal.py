@@ -18,7 +18,11 @@ def say(text: object) -> None:
 
 
 def prepare(name: str) -> None:
-    """What stdout's encoding lacks is escaped there; libraries' warnings and records are lines of the command's."""
+    """What stdout's encoding lacks is escaped there; libraries' warnings and records are lines of the command's.
+
+    matplotlib's backend is of no account: pictures are written to files.
+    """
+    os.environ.pop("MPLBACKEND", None)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: say(f"{name}: {message}")

@@ -69,6 +69,8 @@ def below(folder: Path, wanted: Callable[[str], bool], skip: Skip) -> Iterator[t
         entered.add(real)
         try:
             entries = sorted(os.listdir(here))
+            for name in entries[:1]:
+                os.lstat(here / name)  # a folder without the right to enter it may still say what is in it
         except OSError as error:
             skip(f"{here} can't be read: {(error.strerror or str(error)).lower()}; expected a folder of images")
             continue
@@ -84,9 +86,13 @@ def below(folder: Path, wanted: Callable[[str], bool], skip: Skip) -> Iterator[t
 def open_image(path: str | os.PathLike) -> Image.Image:
     """Any image that Pillow reads, upright, as 8-bit "L" or "RGB"; what is transparent becomes white."""
     check_readable(path, "an image")
-    with warnings.catch_warnings():  # not in decoded: threads share the filters
+    with warnings.catch_warnings(record=True) as told:  # not in decoded: threads share the filters
+        warnings.simplefilter("always")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return decoded(Path(path), path)
+        image = decoded(Path(path), path)
+    for warning in told:
+        warnings.warn(f"{path}: {warning.message}", stacklevel=2)
+    return image
 
 
 def decoded(file: Path | BytesIO, name: object) -> Image.Image:

@@ -1,6 +1,7 @@
 """Pictures. Every function returns its figure and leaves pyplot alone; those of one axes draw in ``ax`` where it is given."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -35,7 +36,14 @@ __all__ = [
 
 @checked
 def check_picture(path: str | os.PathLike) -> None:
-    """Refuse a name whose ending says no kind of picture that matplotlib writes."""
-    kinds = Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix.lstrip(".").lower() not in kinds:
+    """Refuse a name whose ending says no kind of picture that matplotlib writes here, which is tried: some kinds need TeX."""
+    figure, kind = Figure((1, 1)), Path(path).suffix.lstrip(".").lower()
+    if kind not in figure.canvas.get_supported_filetypes():
         raise InputError(f"{path} names no kind of picture; expected an ending such as .png, .svg or .pdf")
+    figure.text(0.5, 0.5, "a")
+    try:
+        figure.savefig(BytesIO(), format=kind)
+    except Exception as error:  # matplotlib's writers raise what theirs do: of TeX, of Pillow
+        raise InputError(
+            f"{path} can't be drawn here ({error}); expected another ending, such as .png or .svg"
+        ) from None

@@ -6,13 +6,15 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError, check_index, printable
+from ..checks import InputError, InputTypeError, check_index
 from ..data.pixels import short_name, to_pixels
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
+from .letters import drawable, give_letters
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
@@ -27,6 +29,11 @@ SMALL, TEXT = 8, 9.5  # points
 
 class Picture(Figure):
     """A figure that shows itself in a notebook, which others do only once pyplot has been told to."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """As matplotlib does, with the letters of names that its own font lacks."""
+        give_letters(self)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         file = BytesIO()
@@ -87,7 +94,7 @@ def label(ax: Axes, text: str, at: tuple[float, float], lift: float = 11, weight
 
 def plain(text: object) -> str:
     """A name as matplotlib shows it letter by letter, without taking dollars for mathematics."""
-    return printable(text).replace("$", r"\$")
+    return drawable(text).replace("$", r"\$")
 
 
 def decision(path: NeuronPaths) -> str:

@@ -36,7 +36,7 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
     ax.axhline(0, color=LINE, linewidth=0.8)
     ax.set_xticks(range(len(figures)), [textwrap.fill(plain(name), 18) for name in figures], fontsize=TEXT)
     ax.tick_params(axis="x", length=0)
-    ax.set_ylabel(unit)
+    ax.set_ylabel(plain(unit))
     ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
