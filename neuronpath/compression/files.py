@@ -18,7 +18,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from .. import demo
-from ..checks import InputError, checked
+from ..checks import InputError, checked, printable, shown
 from ..files import check_readable, check_writable, write_whole
 from ..models.adapters import is_adapter, merged
 from ..models.checkpoint import fit
@@ -28,6 +28,7 @@ from ..models.view import unwrapped, view
 from .cut import part_of
 
 FORMAT = "neuronpath.pruned"
+LARGEST = 1000  # times what a file holds: as large may a model have been before it was cut
 VERSIONS = ("1", "2")  # read; the last is written. 1 knew no heads
 NOT_SHAPE = {
     "pretrained",
@@ -73,7 +74,14 @@ def save_pruned(
         raise InputError(f"arguments can't be written as JSON ({error}); expected numbers, strings, lists") from None
     _check_same(model, _build(about, weights, f"the file for {name}"), name)
     metadata = {"format": FORMAT, "version": VERSIONS[-1], "about": text, "digest": _digest(text, weights)}
-    return write_whole(path, lambda part: save_file(weights, part, metadata), overwrite)
+
+    def write(part: Path) -> None:
+        try:
+            save_file(weights, part, metadata)
+        except SafetensorError as error:  # what it makes of the system's errors, such as a full disk
+            raise OSError(str(error)) from None
+
+    return write_whole(path, write, overwrite)
 
 
 @checked
@@ -98,13 +106,28 @@ def load_pruned(path: str | os.PathLike) -> nn.Module:
     if metadata.get("digest") != _digest(text, weights):
         raise InputError(f"{path} is damaged: its contents have changed since they were written")
     try:
-        return _build(json.loads(text), weights, path)
-    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-        if isinstance(error, InputError):
+        about = json.loads(text)
+        _check_sizes(about, weights, path)
+        return _build(about, weights, path)
+    except Exception as error:  # whatever arguments of no sense, in a file forged, do in timm
+        if isinstance(error, InputError) and str(error).startswith(printable(path)):
             raise
         raise InputError(
             f"{path} can't be built by timm {timm.__version__} ({type(error).__name__}: {error})"
         ) from None
+
+
+def _check_sizes(about: Mapping[str, Any], weights: Mapping[str, Tensor], path: object) -> None:
+    """Refuse an architecture out of all proportion to the file before memory is taken for it."""
+    depth = about["arguments"].get("depth", 0)
+    if not isinstance(depth, int) or depth > len(weights):
+        raise InputError(f"{path} holds {len(weights)} tensors for a depth of {shown(depth)}; expected no more blocks")
+    with torch.device("meta"):
+        size = sum(value.numel() for value in _fresh(about, path).parameters())
+    if size > LARGEST * (1 + sum(value.numel() for value in weights.values())):
+        raise InputError(
+            f"{path} is of a model with {size:,} weights, far more than it holds; expected what it was cut to"
+        )
 
 
 def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> nn.Module:
@@ -117,7 +140,7 @@ def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> n
         vit = view(model, None, units)
         if len(widths) != len(vit.widths) or not all(0 < n <= m for n, m in zip(widths, vit.widths, strict=True)):
             raise InputError(
-                f"{path} has {units} {widths} for {about['architecture']} with {vit.widths}; expected as many blocks, none wider"
+                f"{path} has {units} {shown(widths)} for {about['architecture']} with {vit.widths}; expected as many blocks, none wider"
             )
         for site, width in enumerate(widths):
             if width == vit.widths[site]:
