@@ -117,7 +117,7 @@ def load_pruned(path: str | os.PathLike) -> nn.Module:
         ) from None
 
 
-def _check_sizes(about: Mapping[str, Any], weights: Mapping[str, Tensor], path: object) -> None:
+def _check_sizes(about: dict[str, Any], weights: Mapping[str, Tensor], path: object) -> None:
     """Refuse an architecture out of all proportion to the file before memory is taken for it."""
     depth = about["arguments"].get("depth", 0)
     if not isinstance(depth, int) or depth > len(weights):
