@@ -2,6 +2,8 @@ from . import demo as demo
 from . import plots as plots
 from .checks import InputError as InputError
 from .checks import InputTypeError as InputTypeError
+from .compression.distil import distil as distil
+from .compression.distil import recover as recover
 from .compression.files import load_pruned as load_pruned
 from .compression.files import save_pruned as save_pruned
 from .compression.importance import importance as importance
@@ -10,7 +12,6 @@ from .compression.importance import register_importance as register_importance
 from .compression.low_rank import low_rank as low_rank
 from .compression.prune import mask as mask
 from .compression.prune import prune as prune
-from .compression.recover import recover as recover
 from .compression.recursive import merge_ as merge_
 from .compression.recursive import recursive as recursive
 from .compression.recursive import unmerge_ as unmerge_

@@ -95,6 +95,7 @@ def good(name):
         "cluster": {"similarities": t.similarity},
         "concat": {"parts": [t.paths]},
         "consensus": {"paths": t.paths},
+        "distil": {"student": t.student, "teacher": t.model, "loader": [t.images]},
         "edited": {**chosen, "edit": lambda site, channels, chosen: channels},
         "effects": {**seen, "labels": labels, "paths": {"a": t.paths}},
         "enhance": chosen,

@@ -1,6 +1,7 @@
 """A vision transformer as this library sees it: embed -> blocks -> readout, where its units are, which tokens it pools."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,6 +97,39 @@ class ViT:
         for s, site in enumerate(self.sites):
             groups.setdefault(id(parts_of(site.reader)[0]), []).append(s)
         return [group for group in groups.values() if len(group) > 1]
+
+    @cached_property
+    def passes(self) -> list[tuple[int, int]]:
+        """Of a model whose blocks share weights every block's (loop, shared block), both counted from 0; empty for any other.
+
+        The n-th block that holds a shared block's weights is loop n through it. A block that shares nothing is one of its own.
+        """
+        if not self.tied:
+            return []
+        owner = list(range(len(self.blocks)))
+        for group in self.tied:
+            blocks = [self.places[s].block for s in group]
+            for block in blocks:
+                owner[block] = min(owner[block], min(blocks))
+        numbers = {block: number for number, block in enumerate(sorted(set(owner)))}
+        return [(owner[:i].count(block), numbers[block]) for i, block in enumerate(owner)]
+
+    @cached_property
+    def loop_ends(self) -> list[int]:
+        """The last block of every loop: of a cycle, or of a run of neighbours that share; of a model without loops each quarter's."""
+        last = len(self.blocks) - 1
+        if not self.passes:
+            return sorted({(quarter * len(self.blocks)) // 4 - 1 for quarter in range(1, 5)} - {-1})
+        shared = [number for _, number in self.passes]
+        runs = len(set(shared)) > 1 and any(a == b for a, b in itertools.pairwise(shared))
+        here: set[int] = set()
+        ends = []
+        for block, (now, then) in enumerate(itertools.pairwise(shared)):
+            here.add(now)
+            if (now != then) if runs else (then in here):
+                ends.append(block)
+                here.clear()
+        return [*ends, last]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from ...checks import InputError
 from ...compression.cost import latencies, multiply_adds
+from ...compression.distil import recover
 from ...compression.files import digest_of
 from ...compression.importance import importance
 from ...compression.prune import prune
-from ...compression.recover import recover
 from ...evaluation.interventions import remove
 from ...methods import find_path
 from ...methods.registry import check_top_k
