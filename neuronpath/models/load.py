@@ -1,6 +1,9 @@
 """A model by name: timm's, torchvision's or transformers', with its published weights or one's own, or the embedded one."""
 
 import os
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 import timm
 import torch
@@ -12,6 +15,7 @@ from .adapters import inside
 from .checkpoint import classes_of, fit, read_checkpoint, weights_for
 from .class_names import head_size
 from .makers import Maker, maker_of
+from .network import connected
 from .transform import remember_transform
 from .view import view
 
@@ -42,22 +46,23 @@ def load_model(
         return demo.load()[0].to(place)
     maker = maker_of(name)
     held = None if checkpoint is None else read_checkpoint(checkpoint)
-    if held is None and pretrained and maker.at_once:
-        model = _pretrained(name, maker)
-        view(model)
-    else:
-        model = _random(name, maker)
-        view(model)  # before any download: is it a ViT at all?
-        if held is not None:
-            weights = weights_for(model, held, checkpoint)
-            classes = classes_of(weights)
-            if classes not in (None, head_size(model)):
-                model = _random(name, maker, classes)
-            fit(model, weights, checkpoint)
-        elif pretrained:
-            model = _pretrained(name, maker)
-    if transform := maker.transform():
-        remember_transform(inside(model), transform)
+    with connected(maker.address if maker.at_once or (pretrained and held is None) else None) as there:
+        if held is None and pretrained and maker.at_once:
+            model = _pretrained(name, maker, there)
+            view(model)
+        else:
+            model = _random(name, maker, there)
+            view(model)  # before any download: is it a ViT at all?
+            if held is not None:
+                weights = weights_for(model, held, checkpoint)
+                classes = classes_of(weights)
+                if classes not in (None, head_size(model)):
+                    model = _random(name, maker, there, classes)
+                fit(model, weights, checkpoint)
+            elif pretrained:
+                model = _pretrained(name, maker, there)
+        if transform := maker.transform():
+            remember_transform(inside(model), transform)
     return model.eval().to(place)
 
 
@@ -74,28 +79,32 @@ def find_device(device: str) -> torch.device:
     return place
 
 
-def _random(name: str, maker: Maker, classes: int | None = None) -> nn.Module:
+def _random(name: str, maker: Maker, there: bool, classes: int | None = None) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # so that random weights are the same ones every time
             return maker.random(classes)
     except Exception as error:  # of the tag of a name, of a folder's files, of the hub
-        raise InputError(f"{name} can't be made ({_reason(error)}); {_tags_of(name)}") from None
+        raise InputError(f"{name} can't be made ({_reason(error, maker, there)}); {_tags_of(name)}") from None
 
 
-def _pretrained(name: str, maker: Maker) -> nn.Module:
+def _pretrained(name: str, maker: Maker, there: bool) -> nn.Module:
     try:
-        return maker.pretrained()
+        with redirect_stdout(sys.stderr if there else StringIO()):  # where torchvision tells of a download
+            return maker.pretrained()
     except InputError:
         raise
     except Exception as error:  # the hub's client raises its own, requests', httpx' and the system's errors
+        reason = _reason(error, maker, there)
         raise InputError(
-            f"the pretrained weights of {name} can't be had ({type(error).__name__}: {_reason(error)}); "
+            f"the pretrained weights of {name} can't be had ({type(error).__name__}: {reason}); "
             "pass --checkpoint FILE, or --no-pretrained for random weights"
         ) from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, maker: Maker, there: bool) -> str:
+    if not there:
+        return f"{maker.address} can't be reached, and nothing of it is in the cache"
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from ..checks import InputError
+from .network import HUB, TORCHVISION
 from .transform import Transform
 
 SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's names
@@ -29,6 +30,8 @@ class Maker:
     pretrained: Callable[[], nn.Module]
     transform: Callable[[], Transform | None] = lambda: None
     """That of its images, where the model itself doesn't carry it."""
+    address: str | None = HUB
+    """Where they are published; None is in a folder."""
     at_once: bool = False
     """Whether its weights are at hand, or need a file before it can be made at all, so that it needn't be tried without them."""
 
@@ -71,7 +74,8 @@ def _timm(name: str) -> Maker:
         sizes: dict[str, Any] = {} if classes is None else {"num_classes": classes}
         return timm.create_model(name, pretrained=pretrained, **sizes)
 
-    return Maker(make, lambda: make(pretrained=True), at_once=name.startswith(SCHEMES))
+    address = None if name.startswith("local-dir:") else HUB
+    return Maker(make, lambda: make(pretrained=True), address=address, at_once=name.startswith(SCHEMES))
 
 
 def _torchvision(name: str) -> Maker:
@@ -86,7 +90,7 @@ def _torchvision(name: str) -> Maker:
         steps = weights.transforms()
         return lambda image: steps(image.convert("RGB"))
 
-    return Maker(make, lambda: torchvision.models.get_model(name, weights=weights), transform)
+    return Maker(make, lambda: torchvision.models.get_model(name, weights=weights), transform, TORCHVISION)
 
 
 def _transformers(name: str) -> Maker:
@@ -124,4 +128,4 @@ def _transformers(name: str) -> Maker:
 
         return apply
 
-    return Maker(random, pretrained, transform, at_once=True)
+    return Maker(random, pretrained, transform, None if os.path.isdir(name) else HUB, at_once=True)
