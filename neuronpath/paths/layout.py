@@ -97,8 +97,9 @@ def label_sides(
 ) -> list[int]:
     """On which side of each point its label stands: 1 above, -1 below, 0 where there is no room for it in its column.
 
-    The largest attributions choose first. ``y``, upwards, ``radius`` and the ``text``'s height are in the picture's own measure.
-    ``below`` has neurons' labels rather stand below, where no line comes from heads above.
+    The largest attributions choose first, and the largest of a column has its label in any case. ``y``, upwards, ``radius`` and the
+    ``text``'s height are in the picture's own measure. ``below`` has neurons' labels rather stand below, where no line comes from heads
+    above.
     """
     sides = [0] * len(points)
     columns: dict[float, list[int]] = {}
@@ -108,11 +109,12 @@ def label_sides(
         taken = {at: (y[at] - radius[at], y[at] + radius[at]) for at in column}
         labels: list[tuple[float, float]] = []
         for at in sorted(column, key=lambda at: -points[at].share):
-            for side in (-1, 1) if below and points[at].unit.kind == "neuron" else (1, -1):
+            first, second = (-1, 1) if below and points[at].unit.kind == "neuron" else (1, -1)
+            others = [*labels, *(spot for other, spot in taken.items() if other != at)]
+            for side in (first, second):
                 near = y[at] + side * (radius[at] + CLEAR)
                 low, high = min(near, near + side * text), max(near, near + side * text)
-                others = [*labels, *(spot for other, spot in taken.items() if other != at)]
-                if len(column) == 1 or not any(low < b and a < high for a, b in others):
+                if not any(low < b and a < high for a, b in others) or (side == second and not labels):
                     sides[at] = side
                     labels.append((low - CLEAR, high + CLEAR))
                     break

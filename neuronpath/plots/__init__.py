@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from ..checks import InputError, checked
 from .alpha import plot_alpha
+from .bundle import plot_paths
 from .circuit import plot_circuit
 from .classes import plot_distribution, plot_similarity
 from .curves import plot_curves
 from .graph import plot_graph
-from .path import plot_methods, plot_path, plot_paths
+from .path import plot_methods, plot_path
 from .places import plot_gallery, plot_places
 from .tables import plot_deviation, plot_pruning
 

@@ -1,12 +1,14 @@
 """Many images: how the chosen neurons are spread over each block, and which classes are alike."""
 
-from typing import Any
-
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
@@ -14,67 +16,65 @@ from ..checks import InputError, InputTypeError, checked
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths
 from .parts import (
-    BLUE,
-    FAINT,
     LINE,
     SCALE,
     SMALL,
     TEXT,
-    VERMILLION,
     Picture,
     axes_for,
     block_axis,
     block_width,
     check_paths,
-    label,
     plain,
 )
 from .path import short
 
 READABLE = 12  # classes up to which a heat map's values are written into it
+ROOM = 0.075  # of a strip: what a unit must take for its name to fit
 NAMED = 60  # and up to which every class is named
 
 
 @checked
 def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
-    """How the chosen units of many images are spread over each block, as violins, and the path that they prefer.
+    """How often each unit is on many images' paths: a strip a block and kind, the commonest unit lowest, and dark to bright by share.
 
-    Dots are the units that were chosen; the preferred path takes the commonest of every site, with its share of the images.
-    Units have no order of their own: a violin's width says where choices gather, not that neighbours are alike.
-
-    Source: after the violin plots of "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025).
+    A unit's part of its strip is its share of the images' choices there, and so is its colour. It is named where there is room.
+    The lowest of all strips are the path that the images prefer. ``neuronpath.frequency`` gives the numbers. With ``ax`` the colours
+    have no bar of their own.
     """
     check_paths(paths)
     layout = Layout(paths.places)
-    sites = range(len(layout.places))
-    units = [paths.units[:, site].flatten().numpy() for site in sites]
-    chosen = [np.asarray(layout.y(site, units[site]), dtype=float) for site in sites]
-    figure, ax = axes_for(ax, (block_width(len(sites)) + 0.6, 4.4))
-    spread = [site for site in sites if np.ptp(chosen[site])]
-    if spread:
-        violins: dict[str, Any] = ax.violinplot(
-            [chosen[s] for s in spread],
-            [layout.x(s) for s in spread],
-            widths=0.4 if layout.both else 0.8,
-            showextrema=False,
-        )
-        for body in violins["bodies"]:
-            body.set(facecolor=FAINT, edgecolor=LINE, alpha=1, linewidth=0.6, zorder=0)
-    preferred = []
-    for site, here in enumerate(chosen):
-        found, first, counts = np.unique(here, return_index=True, return_counts=True)
-        best = counts.argmax()
-        preferred.append(found[best])
-        ax.scatter(np.full(len(found), layout.x(site)), found, 8, BLUE, linewidths=0, alpha=0.7, zorder=1)
-        name = short(layout.places[site].kind, units[site][first[best]])
-        label(ax, f"{name}\n{counts.max() / len(paths):.0%}", (layout.x(site), found[best]), 8)
-    kinds = " and ".join(f"{kind}s" for kind in reversed(layout.kinds))
-    ax.plot([layout.x(site) for site in sites], preferred, "D-", color=VERMILLION, linewidth=1.5, markersize=6,
-            markeredgecolor="white", zorder=3,
-            label="the preferred path, and the share of the images whose path holds the unit")  # fmt: skip
-    block_axis(ax, layout, 1.2)
-    ax.set_title(f"{kinds} of {len(paths)} images' paths", fontsize=10)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=SMALL)
+    images, sites, k = paths.units.shape
+    own = ax is None
+    figure, ax = axes_for(ax, (block_width(sites) + 1.6, 4.6))
+    wide = 0.4 if layout.both else 0.72
+    chosen = [np.unique(paths.units[:, site].numpy(), return_counts=True) for site in range(sites)]
+    norm, scale = Normalize(0, max(counts.max() for _, counts in chosen) / images), mpl.colormaps[SCALE]
+    for site, (place, (found, counts)) in enumerate(zip(layout.places, chosen, strict=True)):
+        order = np.argsort(-counts, kind="stable")
+        base, x = 0.0, layout.x(site)
+        for unit, count in zip(found[order].tolist(), counts[order].tolist(), strict=True):
+            share, high = count / images, count / (images * k)
+            colour = scale(norm(share))
+            ax.bar(x, high, wide, base, color=colour, edgecolor="white", linewidth=0.4)
+            if high > ROOM:
+                ink = "white" if norm(share) < 0.55 else "black"
+                ax.text(x, base + high / 2, f"{short(place.kind, unit)}\n{share:.0%}", ha="center", va="center", fontsize=SMALL - 1,
+                        color=ink, linespacing=1.0, weight="normal" if base else "bold")  # fmt: skip
+            base += high
+    block_axis(ax, layout)
+    ax.set_ylim(0, 1)
+    ax.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
+    kinds = " and ".join(f"{kind}s" for kind in layout.kinds)
+    beside = f", {layout.kinds[0]}s left and {layout.kinds[1]}s right in each block" if layout.both else ""
+    ax.set_ylabel("share of the choices")
+    ax.set_title(f"{kinds} of {images} images' paths{beside}", fontsize=10)
+    if not own:
+        return figure
+    bar = figure.colorbar(ScalarMappable(norm, scale), ax=ax, fraction=0.03, pad=0.02, format=PercentFormatter(1))
+    bar.set_label("images whose path holds the unit", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -1,5 +1,8 @@
 """What every picture shares: colours that all can tell apart, axes, images, checks of what came in."""
 
+import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -28,7 +31,7 @@ SMALL, TEXT = 8, 9.5  # points
 
 
 class Picture(Figure):
-    """A figure that shows itself in a notebook, which others do only once pyplot has been told to."""
+    """A figure that shows itself, in a notebook at the end of a cell and in a script by :meth:`show`; pyplot needn't be told of it."""
 
     def draw(self, renderer: RendererBase) -> None:
         """As matplotlib does, with the letters of names that its own font lacks."""
@@ -39,6 +42,34 @@ class Picture(Figure):
         file = BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+    def show(self, warn: bool = True) -> None:
+        """In a notebook below the cell; in a script in a window, until it is closed.
+
+        Where there is no screen the picture goes to a file in the folder for temporary ones, and its name is printed.
+        """
+        if in_notebook():
+            from IPython.display import display
+
+            return display(self)
+        from matplotlib import pyplot
+
+        try:
+            pyplot.figure(FigureClass=lambda *_, **__: self)  # type: ignore[arg-type]  # a window for this figure
+            if getattr(self.canvas, "required_interactive_framework", None):
+                return pyplot.show(block=True)
+        finally:
+            pyplot.close(self)
+        handle, name = tempfile.mkstemp(prefix="neuronpath-", suffix=".png")
+        os.close(handle)
+        self.savefig(name)
+        return print(name)
+
+
+def in_notebook() -> bool:
+    """Whether what is displayed has a page to go to."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def axes_for(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:

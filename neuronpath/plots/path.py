@@ -1,12 +1,10 @@
-"""Paths through the blocks: one image's, many images' as a bundle, several methods' side by side."""
+"""Paths through the blocks: one image's, and several methods' side by side."""
 
 from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
@@ -17,7 +15,6 @@ from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
 from .parts import (
     BLACK,
-    BLUE,
     FAINT,
     LINE,
     LOWERS,
@@ -35,7 +32,6 @@ from .parts import (
 )  # fmt: skip
 
 MARKS = {"neuron": "os", "head": "^v"}  # of units that raise the output, and of those that lower it
-SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend of a bundle
 
 
 @checked
@@ -109,48 +105,6 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None,
     return figure
 
 
-@checked
-def plot_paths(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
-    """Many images' paths as a bundle: what more of them share is thicker and darker.
-
-    A point's area is the share of the images whose path holds the unit, a line's width and darkness the share that goes from the
-    one unit to the next (of several units a site, the first). The commonest unit of every site is named.
-    """
-    check_paths(paths)
-    images, sites, _ = paths.units.shape
-    units, layout = paths.units.numpy(), Layout(paths.places)
-    figure, ax = axes_for(ax, (block_width(sites) + 0.6, 5.2 if layout.both else 4.4))
-    segments, shares = [], []
-    for site in range(sites - 1):
-        pairs, counts = np.unique(units[:, site : site + 2, 0], axis=0, return_counts=True)
-        ends = (site, site + 1)
-        segments += [[(layout.x(s), layout.y(s, unit)) for s, unit in zip(ends, pair, strict=True)] for pair in pairs]
-        shares += (counts / images).tolist()
-    order = np.argsort(shares)  # the thickest on top
-    ax.add_collection(
-        LineCollection(
-            [segments[i] for i in order],
-            linewidths=[0.6 + 4.5 * shares[i] for i in order],
-            colors=[to_rgba(LINE, 0.35 + 0.65 * shares[i]) for i in order],
-            zorder=1,
-        )
-    )
-    for site, (_, kind, _) in enumerate(layout.places):
-        found, counts = np.unique(units[:, site], return_counts=True)
-        areas, commonest = _area(counts / images), counts.argmax()
-        x, y = layout.x(site), np.asarray(layout.y(site, found))
-        ax.scatter(
-            np.full(len(found), x), y, areas, BLUE, marker=MARKS[kind][0], edgecolors="white", linewidths=0.6, zorder=2
-        )
-        label(ax, short(kind, found[commonest]), (x, y[commonest]), 5 + 0.5 * areas[commonest] ** 0.5)
-    block_axis(ax, layout)
-    ax.set_title(f"{images} images' paths", fontsize=10)
-    samples = [ax.scatter([], [], _area(share), BLUE, edgecolors="white", label=f"{share:.0%}") for share in SHARES]
-    figure.legend(handles=samples, loc="outside lower right", ncols=4, frameon=False, fontsize=SMALL, title="share of the images",
-                  title_fontsize=SMALL)  # fmt: skip
-    return figure
-
-
 def _left(ax: Axes, path: NeuronPaths) -> None:
     """The target's probability as it is, without the path, and without a random one, as bars."""
     found = {"as it is": path.probability, "without the path": path.left, "without a random path": path.random_left}
@@ -160,10 +114,6 @@ def _left(ax: Axes, path: NeuronPaths) -> None:
         ax.annotate(f"{name} {value:.3f}", (0, row), (0, 6), textcoords="offset points", fontsize=SMALL)
     ax.set(xlim=(0, 1), ylim=(len(known) - 0.7, -0.9))
     ax.set_axis_off()
-
-
-def _area(share: Any) -> Any:
-    return 8 + 220 * share
 
 
 def _worth(path: NeuronPaths, said: bool = False) -> str:

@@ -4,6 +4,8 @@ import io
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +21,7 @@ from scipy.spatial.distance import squareform
 
 import neuronpath as nph
 from neuronpath import plots
-from neuronpath.plots.parts import BLUE, SERIES, VERMILLION
+from neuronpath.plots.parts import SCALE, SERIES
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,36 @@ def test_the_points_are_the_path(paths, demo):
     assert np.asarray(image.images[0].get_array()).shape[:2] == (32, 32)
 
 
+@pytest.mark.parametrize(("units", "top_k"), [("neurons", 5), ("both", 3), ("heads", 4)])
+def test_labels_of_several_units_a_site_cover_nothing(demo, units, top_k):
+    paths = nph.find_path(demo[0], demo[1][:2], method="causal", units=units, top_k=top_k)
+    figure = nph.plot_path(paths, index=1)
+    figure.draw_without_rendering()
+    ax = figure.axes[0]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    largest = paths.units[1].gather(1, paths.attribution[1].abs().argmax(1, keepdim=True))[:, 0].tolist()
+    labels = {text.get_text().removeprefix("h") for text in ax.texts}
+    assert {str(unit) for unit in largest} <= labels  # of every site at least the one that counts most
+
+
+def test_panels_have_one_scale_of_sizes(demo, paths):
+    causal = nph.find_path(demo[0], demo[1][:3], method="causal")
+    figure = plots.plot_methods({"joint": paths, "causal": causal}, index=2)
+    largest = max(float(each.attribution[2].abs().max()) for each in (paths, causal))
+    for ax, each in zip(figure.axes, (paths, causal), strict=True):
+        areas = np.sort(np.concatenate([points.get_sizes() for points in ax.collections if len(points.get_offsets())]))
+        assert areas == pytest.approx(
+            np.sort(25 + 275 * each.attribution[2].abs().flatten().numpy() / largest), rel=1e-4
+        )
+    labels = [text.get_text() for text in figure.legends[0].get_texts() if "attribution" in text.get_text()]
+    assert len(labels) == 2
+    values = [float(text.split()[1]) for text in labels]
+    assert 0 < values[0] < values[1] <= largest
+    sizes = [line.get_markersize() ** 2 for line in figure.legends[0].get_lines()]
+    assert sizes == pytest.approx([25 + 275 * value / largest for value in values])
+
+
 @pytest.mark.parametrize("index", range(3))
 def test_labels_of_heads_and_neurons_cover_nothing(both, demo, index):
     figure = nph.plot_path(both, demo[1][:3], index)
@@ -179,6 +211,27 @@ def test_a_bundle_counts_what_is_shared(threes):
         assert str(found[counts.argmax()]) in [text.get_text() for text in ax.texts]
 
 
+def test_classes_have_a_bundle_each_on_one_scale(demo):
+    paths = nph.find_path(demo[0], demo[1][:40], method="activation")
+    figure = plots.plot_paths(paths)
+    labels = paths.target.unique().tolist()
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title().split(":")[0] for ax in panels] == [f"class {label}" for label in labels]
+    for ax, label in zip(panels, labels, strict=True):
+        mine = paths[paths.target == label]
+        bundled = [points for points in ax.collections[1:] if points.get_zorder() == 2]
+        for block, points in enumerate(bundled):
+            found, counts = np.unique(mine.neurons[:, block], return_counts=True)
+            assert points.get_offsets()[:, 1].tolist() == found.tolist()
+            assert np.allclose(points.get_sizes(), 8 + 220 * counts / len(mine))
+    few = [ax for ax in plots.plot_paths(paths, classes=2).axes if ax.get_visible()]
+    most = paths.target.bincount().topk(2).values.sum()
+    assert sum(int(ax.get_title().split(": ")[1].split()[0]) for ax in few) == most
+    assert len(plots.plot_paths(paths, Figure().subplots()).axes) == 1
+    with pytest.raises(nph.InputError, match="classes is 0"):
+        plots.plot_paths(paths, classes=0)
+
+
 def test_methods_share_their_bold_neurons(demo, paths):
     causal = nph.find_path(demo[0], demo[1][:3], method="causal")
     figure = plots.plot_methods({"joint": paths, "causal": causal}, index=1)
@@ -208,10 +261,12 @@ def test_places_show_the_activations_of_the_patches(demo, paths):
         neuron = int(paths.neurons[2, block, 0])
         values = seen[block][0, 1:, neuron].reshape(8, 8)
         assert torch.allclose(maps[2, block, 0], values, atol=1e-6)
-        shown = np.asarray(ax.images[1].get_array())
-        assert np.allclose(shown[..., 3], 0.85 * values.abs() / values.abs().max(), atol=1e-6)
-        assert np.allclose(shown[(values >= 0).numpy()][:, :3], to_rgb(BLUE))
-        assert np.allclose(shown[(values < 0).numpy()][:, :3], to_rgb(VERMILLION))
+        shown = ax.images[1]
+        assert np.allclose(shown.get_array(), values, atol=1e-6)
+        assert shown.get_clim() == pytest.approx((min(float(values.min()), 0), max(float(values.max()), 0)), abs=1e-6)
+        (bar,) = ax.child_axes
+        assert bar.get_xlim() == shown.get_clim()
+        assert float(bar.get_xticklabels()[-1].get_text()) == pytest.approx(float(values.max()), rel=0.06)
         assert ax.get_title() == f"block {block}, neuron {neuron}"
 
 
@@ -253,6 +308,19 @@ def test_a_gallery_holds_the_most_active(demo):
             assert torch.equal(pictures[number], images[number])
 
 
+def test_a_gallery_with_maps_has_a_scale_a_row(demo):
+    model, images, _ = demo
+    units = [(4, 163), ("head", 1, 3)]
+    figure = plots.plot_gallery(model, images[:40], units, 3, maps=True)
+    panels, bars = np.reshape(figure.axes[:6], (2, 3)), figure.axes[6:]
+    for row, bar, unit in zip(panels, bars, units, strict=True):
+        limits = {ax.images[1].get_clim() for ax in row}
+        assert limits == {bar.get_ylim()}
+        values = np.concatenate([ax.images[1].get_array().ravel() for ax in row])
+        assert max(limits)[1] == pytest.approx(values.max())
+        assert str(unit[-1]) in row[0].get_ylabel()
+
+
 def test_a_gallery_of_the_mean_over_all_tokens(demo, both):
     model, images, _ = demo
     seen = []
@@ -269,17 +337,32 @@ def test_a_gallery_of_the_mean_over_all_tokens(demo, both):
     assert [ax.get_xlabel() for ax in of_a_path.axes] == [ax.get_xlabel() for ax in same.axes]
 
 
-def test_the_distribution_and_its_preferred_path(threes):
-    paths = threes[1]
-    ax = plots.plot_distribution(paths).axes[0]
-    commonest = [np.unique(paths.neurons[:, b], return_counts=True) for b in range(8)]
-    assert ax.lines[0].get_ydata().tolist() == [found[counts.argmax()] for found, counts in commonest]
-    shares = [text.get_text().split("\n")[1] for text in ax.texts]
-    assert shares == [f"{counts.max() / len(paths):.0%}" for _, counts in commonest]
-    violins = [c for c in ax.collections if len(c.get_offsets()) < 2 and len(c.get_paths()[0].vertices) > 50]
-    assert len(violins) == sum(len(found) > 1 for found, _ in commonest)
-    top = max(v.get_paths()[0].vertices[:, 1].max() for v in violins)
-    assert top == max(found.max() for found, _ in commonest if len(found) > 1)
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_strips_are_the_frequencies(demo, top_k):
+    paths = nph.find_path(demo[0], demo[1][:30], method="activation", units="both", top_k=top_k)
+    ax, scale = plots.plot_distribution(paths).axes
+    for site, shares in enumerate(nph.frequency(paths)):
+        at = site // 2 + (-0.22 if site % 2 == 0 else 0.22)
+        mine = [bar for bar in ax.patches if bar.get_x() + bar.get_width() / 2 == pytest.approx(at)]
+        heights = [bar.get_height() for bar in mine]
+        assert heights == pytest.approx((shares[shares > 0].sort(descending=True).values / top_k).tolist())
+        grey = [rgb_to_grey(bar.get_facecolor()) for bar in mine]
+        assert all(a >= b for a, b in pairwise(grey))  # the commoner, the brighter, in print too
+    bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
+    ties = [shares.max() for shares in nph.frequency(paths)]
+    assert [text.split("\n")[1] for text in bold] == [f"{share:.0%}" for share in ties if share / top_k > 0.075]
+    assert scale.get_ylabel() == "images whose path holds the unit"
+
+
+def rgb_to_grey(colour):
+    return float(np.dot(colour[:3], (0.299, 0.587, 0.114)))
+
+
+def test_the_scale_of_maps_is_even_in_grey():
+    grey = [rgb_to_grey(mpl.colormaps[SCALE](share)) for share in np.linspace(0, 1, 60)]
+    steps = np.diff(grey)
+    assert (steps > 0).all()
+    assert steps.max() < 4 * steps.mean()
 
 
 def test_the_heat_map_is_in_scipys_order():
@@ -431,3 +514,21 @@ def test_a_notebook_shows_a_figure(paths):
     figure = nph.plot_path(paths)
     with Image.open(io.BytesIO(figure._repr_png_())) as picture:
         assert picture.size == figure.canvas.get_width_height()
+
+
+def test_a_script_shows_a_figure(paths, capsys, monkeypatch):
+    figure = nph.plot_path(paths)
+    figure.show()
+    file = Path(capsys.readouterr().out.strip())
+    try:
+        with Image.open(file) as picture:
+            assert picture.size == figure.canvas.get_width_height()
+    finally:
+        file.unlink()
+    assert not sys.modules["matplotlib.pyplot"].get_fignums()
+    seen = []
+    display = pytest.importorskip("IPython.display")
+    monkeypatch.setattr(display, "display", seen.append)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
+    figure.show()
+    assert seen == [figure]
