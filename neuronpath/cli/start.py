@@ -3,6 +3,7 @@
 import _thread
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -59,8 +60,8 @@ def _stop(signal_number: int, _frame: FrameType | None) -> None:
 
 
 def _again(unraisable: Any) -> None:
-    """A signal that came where no exception is passed on, as in a destructor, comes once more."""
+    """A signal that came where no exception is passed on, as in a destructor, comes once more, soon after."""
     if issubclass(unraisable.exc_type, Stopped):
-        _thread.interrupt_main()
+        threading.Timer(0.02, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(unraisable)
