@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -178,3 +179,47 @@ def test_a_hybrid_takes_pictures_not_its_stem_s_features(tmp_path):
     model = small_timm("vision_transformer_hybrid", "vit_base_r50_s16_224")
     images, _ = nph.load_images(picture, model)
     assert images.shape == (1, 3, 64, 64)
+
+
+@contextmanager
+def nobody():
+    """A user whom the rights of files bind, unlike root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_folders_that_cannot_be_entered_or_read(tmp_path):
+    for name in ("listed", "shut", "open"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
+    for place in (tmp_path, *tmp_path.parents):
+        if place.stat().st_uid == os.geteuid() and not place.stat().st_mode & 0o001:
+            place.chmod(0o755)
+    shut = [tmp_path / "listed", tmp_path / "shut"]
+    for folder, mode in zip(shut, (0o644, 0o000), strict=True):
+        folder.chmod(mode)
+    told = []
+    try:
+        with nobody():
+            assert find_images([tmp_path], told.append) == ([], [tmp_path / "open/a.png"])
+            for path in (tmp_path, *shut, *(folder / "a.png" for folder in shut)):
+                with pytest.raises(nph.InputError, match="permission denied"):
+                    find_images([path])
+    finally:
+        for folder in shut:
+            folder.chmod(0o755)
+    assert sorted(told) == [
+        f"{folder} can't be read: permission denied; expected a folder of images" for folder in shut
+    ]
+
+
+def test_what_pillow_warns_of_is_told_by_name(tmp_path):
+    Image.new("L", (32, 32)).save(tmp_path / "a.jpg", "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage")
+    with pytest.warns(UserWarning, match=r"a\.jpg: Corrupt EXIF data"):
+        assert open_image(tmp_path / "a.jpg").size == (32, 32)
