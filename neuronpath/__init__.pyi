@@ -15,7 +15,7 @@ from .compression.prune import prune as prune
 from .compression.recursive import merge_ as merge_
 from .compression.recursive import recursive as recursive
 from .compression.recursive import unmerge_ as unmerge_
-from .data.files import load_images as load_images
+from .data.load import load_images as load_images
 from .data.source import Source as Source
 from .evaluation.class_circuit import ClassCircuit as ClassCircuit
 from .evaluation.class_circuit import class_circuit as class_circuit

@@ -179,6 +179,7 @@ _WORDS = {
     None: "None", NoneType: "None", bool: "True or False", int: "a whole number", float: "a number", str: "a text",
     Callable: "a function", Sequence: "a sequence", Mapping: "a mapping", Iterable: "an iterable", tuple: "a tuple",
     type: "a class", "Tensor": "an ordinary tensor", "ndarray": "an array", "Module": "a model (torch.nn.Module)", "PathLike": "a path",
+    "Dataset": "a Dataset", "DataLoader": "a DataLoader",
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def open_reference(
 ) -> "Tensor | None":
     """The images that units are ablated to: of the folder named; for the embedded digits 400 training digits, where they are wanted."""
     from .. import demo
-    from ..data.files import load_images
+    from ..data.load import load_images
 
     if reference is not None:
         return load_images(reference, model)[0]

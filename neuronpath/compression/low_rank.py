@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, check_count, check_number, checked
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.adapters import merged
 from ..models.factored import parts_of, set_parts
 from ..models.hooks import alone
@@ -21,7 +21,7 @@ def low_rank(
     rank: int | None = None,
     keep: float | None = None,
     *,
-    images: Tensor | None = None,
+    images: Images | None = None,
     progress: bool = False,
 ) -> nn.Module:
     """A copy of the model whose blocks' linear layers (out, in) are products b (out, r) a (r, in); the model itself is left as it was.
@@ -36,7 +36,8 @@ def low_rank(
         rank: r, the same for every layer. Give this or ``keep``.
         keep: the share in (0, 1] of these layers' weights that stays. Ranks then differ: each goes where it saves most of its layer's
             error for the parameters that it costs.
-        images: calibration images (B, C, H, W), transformed as the model wants it; a few hundred do.
+        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; a few
+            hundred do.
         progress: True shows bars.
 
     Raises:
@@ -59,8 +60,7 @@ def low_rank(
     if rank is not None:
         check_count("rank", rank)
         check_rank(rank, table)
-    if images is not None:
-        check_images(images)
+    images = as_images(images)
     with alone(vit.model):
         copied = merged(vit.model)
     moments = None if images is None else second_moments(copied, images, progress=progress)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ..data.given import Images
 from ..features.activations import mean_activations
 from ..models.adapters import merged
 from ..models.hooks import alone, eager
@@ -79,7 +80,7 @@ def prune(
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
-    images: Tensor | None = None,
+    images: Images | None = None,
 ) -> nn.Module:
     """A copy of the model with narrower MLPs, fewer heads, or both; the model itself is left as it was.
 
@@ -94,7 +95,7 @@ def prune(
         round_to: neurons of a block: a multiple of this stays, rounded up, or all. Heads are kept one by one, rounded up.
         min_keep: the fewest neurons that a block keeps; of heads it keeps one.
         compensate: add what the removed units gave on average, over ``images`` and every token, to the bias of ``fc2`` or ``proj``.
-        images: calibration images (B, C, H, W) for that.
+        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, for that.
 
     Raises:
         InputTypeError: for an MLP, or attention, that can't be cut.
@@ -135,7 +136,7 @@ def mask(
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
-    images: Tensor | None = None,
+    images: Images | None = None,
 ) -> Iterator[None]:
     """The model with the units that :func:`prune` would remove at 0 on every token, inside a ``with``; same arguments.
 
@@ -159,7 +160,7 @@ def _plan(
     round_to: int,
     min_keep: int,
     compensate: bool,
-    images: Tensor | None,
+    images: Images | None,
 ) -> list[tuple[int, Tensor, Tensor | None]]:
     """For every layer that is cut, once: a site of it, the units that stay there, and what the others leave in the bias.
 
@@ -207,7 +208,7 @@ def _check_fits(places: Sequence[Place], importance: Sequence[Tensor], name: str
             )
 
 
-def _means(vit: ViT, compensate: bool, images: Tensor | None) -> list[Tensor] | None:
+def _means(vit: ViT, compensate: bool, images: Images | None) -> list[Tensor] | None:
     if not compensate:
         return None
     if images is None:

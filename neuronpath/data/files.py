@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..checks import InputError, checked
+from ..checks import InputError
 from ..files import as_path, check_readable, not_readable
-from ..models.transform import Transform, transform_of
+from ..models.transform import Transform
 
 ENDINGS = frozenset(Image.registered_extensions())
 Skip = Callable[[str], object]  # is told why an image or a folder is left out
@@ -127,19 +127,6 @@ def plain(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-@checked
-def load_images(paths: str | os.PathLike | Sequence[str | os.PathLike], model: nn.Module) -> tuple[Tensor, list[str]]:
-    """Images and folders of images as the model wants them: (B, C, H, W) and B file names.
-
-    Raises InputError for the first that can't be read. More images than fit in memory are a DataLoader's or find-path's affair.
-    """
-    named, found = find_images([paths] if isinstance(paths, str | os.PathLike) else paths)
-    if not named + found:
-        raise InputError("no images were named; expected at least one file or folder")
-    transform = transform_of(model)
-    return torch.stack([transform(open_image(path)) for path in named + found]), [str(path) for path in named + found]
 
 
 def batches(

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, check_number, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Classes, Images, Target, as_images
 from ..methods.circuit import in_order, prepared
 from ..methods.grow import Criterion, Grower, decided, random_like
 from ..models.hooks import at_rest
-from ..models.outputs import as_target, check_range, logits_of
+from ..models.outputs import check_range, logits_of
 from ..models.vit import ViT
 from ..paths.circuit import CRITERIA
 from ..paths.settings import Settings
-from ..paths.statistics import Labels, halves_of
+from ..paths.statistics import halves_of
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated
 from ..runs.joined import joined
@@ -67,15 +67,15 @@ class ClassCircuit:
 @checked
 def class_circuit(
     model: nn.Module | ViT,
-    images: Tensor,
-    labels: Labels,
+    images: Images,
+    labels: Target,
     *,
     criterion: str = "keep",
     keep: float = 0.9,
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     halves: bool = True,
     seed: int = 0,
     internal_batch_size: int | None = None,
@@ -88,8 +88,8 @@ def class_circuit(
 
     Args:
         model: a vision transformer with a head; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
-        labels: the classes that are explained, one or (B,).
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        labels: the classes that are explained, one or (B,), or "label": those that come with the images.
         criterion: "keep": the circuit alone leaves on average ``keep`` of the class's probability (more than all of it counts as all),
             and that share of the decisions; "break": without the circuit that share of the decisions is another; "both".
         keep: that share, in (0, 1].
@@ -97,10 +97,10 @@ def class_circuit(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
         baseline: what units are ablated to: "zero", "mean" or "resample" (see :func:`~neuronpath.find_path`); None is "mean" where
             there is a reference, else "zero". With "mean" the first half of the references is searched with.
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         halves: find on one half of each class's images and measure on both; False finds on all of them.
         seed: of the halves, the random circuits, the bootstrap and "resample".
-        internal_batch_size: images run at once; None fits them to the memory.
+        internal_batch_size: rows (an image each) run at once; None fits them to the memory.
         progress: True shows a bar, a step a class.
 
     Raises:
@@ -110,8 +110,9 @@ def class_circuit(
     check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
     check_count("seed", seed, 0)
-    check_images(images)
-    truth = as_target(labels, len(images))
+    images = as_images(images)
+    reference = as_images(reference, "reference")
+    truth = Classes(images, labels).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")
     if baseline == "paired":

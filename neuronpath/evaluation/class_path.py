@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, checked
-from ..data.given import check_images
+from ..data.given import Classes, Images, Target, as_images
 from ..methods import find_path
 from ..models.hooks import at_rest
-from ..models.outputs import as_target
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.statistics import Labels, consensus, frequency, halves_of
+from ..paths.statistics import consensus, frequency, halves_of
 from ..runs.clean import clean_runs
 from ..runs.influence import Influence, Quadrature, mean_gradients
 from ..runs.joint_influence import joint_influence
@@ -51,8 +50,8 @@ class ClassPath:
 @checked
 def class_path(
     model: nn.Module | ViT,
-    images: Tensor,
-    labels: Labels,
+    images: Images,
+    labels: Target,
     *,
     units: str | None = None,
     top_k: int = 1,
@@ -70,8 +69,8 @@ def class_path(
 
     Args:
         model: a vision transformer with a head.
-        images: (B, C, H, W).
-        labels: the classes that are explained, one or (B,).
+        images: (B, C, H, W), or a Dataset or DataLoader of them.
+        labels: the classes that are explained, one or (B,), or "label": those that come with the images.
         units: what the path is made of: "neurons" (None), "heads" or "both".
         top_k: units a site.
         halves: find on one half of each class's images and measure on both; False finds on all of them.
@@ -83,8 +82,8 @@ def class_path(
         InputError: for a class with fewer than two images, where halves are wanted.
     """
     vit = view(model, None, units)
-    check_images(images)
-    truth = as_target(labels, len(images))
+    images = as_images(images)
+    truth = Classes(images, labels).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")
     found = {}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, checked
-from ..data.given import check_images
-from ..models.outputs import as_target, check_range, logits_of, output_of
+from ..data.given import Classes, Images, Target, as_images
+from ..models.outputs import check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, versions, view_for
@@ -35,14 +35,14 @@ WIDTH = 120  # characters of a table as text
 @checked
 def effects(
     model: nn.Module | ViT,
-    images: Tensor,
-    labels: int | Sequence[int] | Tensor | np.ndarray | None,
+    images: Images,
+    labels: Target,
     paths: Mapping[str, Path],
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     units: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     factor: float = 2.0,
     seed: int = 0,
     batch_size: int = 64,
@@ -59,18 +59,19 @@ def effects(
     Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
     """
     vit = view(model, None, units)
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     check_count("seed", seed, 0)
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
-    truth = as_target(labels, len(images))
+    truth = Classes(images, labels).all()
     clean = logits_of(vit.model, images, batch_size)
     if truth is not None:
         check_range(truth, clean.shape[-1])
     predicted = clean.argmax(-1)
     checked = {name: _checked(name, given, images, vit) for name, given in paths.items()}
     targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
-    wanted = as_target(target, len(images))
+    wanted = Classes(images, target).all()
     target = next(iter(targets.values()), predicted) if wanted is None else wanted
     baseline = baseline_named(baseline, reference)
     check_range(target, clean.shape[-1])
@@ -132,14 +133,14 @@ def effects(
 @checked
 def evaluate(
     model: nn.Module | ViT,
-    images: Tensor,
-    labels: int | Sequence[int] | Tensor | np.ndarray | None,
+    images: Images,
+    labels: Target,
     paths: Mapping[str, Path],
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     units: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     factor: float = 2.0,
     seed: int = 0,
     batch_size: int = 64,
@@ -149,8 +150,8 @@ def evaluate(
 
     Args:
         model: a vision transformer with a head; it is left as it was.
-        images: (B, C, H, W), transformed as the model wants it.
-        labels: the true classes, one or (B,); None leaves out what needs them.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        labels: the true classes, one or (B,), or "label": those that come with the images; None leaves out what needs them.
         paths: by name, NeuronPaths for these images, or units by site (S,), (S, K) or (B, S, K). The first is what the others are
             compared with, beside "random" where there is one. All must explain the same classes.
         target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
@@ -158,7 +159,7 @@ def evaluate(
         units: what the numbers by site mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         baseline: what units are ablated to, for all methods alike: "zero", "mean", "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         factor: of the enhancement.
         seed: of the bootstrap, and of "resample".
         batch_size: images run at once.

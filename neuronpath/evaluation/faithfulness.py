@@ -4,12 +4,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, checked, fits, shown
-from ..data.given import check_images
+from ..data.given import Images, Target, as_images
 from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -28,15 +27,15 @@ SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of all u
 @checked
 def faithfulness(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     ranking: Sequence[Tensor] | NeuronPaths | Circuit | Callable[..., Sequence[Tensor]],
-    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    target: Target = None,
     *,
     k: Sequence[int] | None = None,
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     internal_batch_size: int | None = None,
     seed: int = 0,
 ) -> Faithfulness:
@@ -44,7 +43,7 @@ def faithfulness(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         ranking: which units come first, as one of
 
             - a tensor a site, (U,) for all images or (B, U) for each its own; more is more important, as
@@ -64,7 +63,7 @@ def faithfulness(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all; of a path or circuit its own.
         baseline: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean" where there is a
             reference, else "zero"; of a path or circuit its own.
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         internal_batch_size: rows run at once.
         seed: of "resample", and of the order of units that aren't ranked.
 
@@ -86,7 +85,8 @@ def faithfulness(
         >>> bool((nph.faithfulness(model, images[:4], paths).k_flip <= 21).all())
         True
     """
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     chosen = ranking if isinstance(ranking, NeuronPaths | Circuit) else None
     if chosen is not None:
         model = view_for(chosen, model)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, check_one_of, checked, shown
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.hooks import eager
 from ..models.outputs import logits_of
 from ..models.sites import visited
@@ -115,8 +115,8 @@ def remove(
     units: str | None = None,
     tokens: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
-    images: Tensor | None = None,
+    reference: Images | None = None,
+    images: Images | None = None,
 ) -> AbstractContextManager[None]:
     """The units ablated: at 0, or at what they are on other images.
 
@@ -124,7 +124,7 @@ def remove(
         model: and ``path``, ``units``, ``tokens`` as of :func:`~neuronpath.evaluation.interventions.edited`.
         baseline: what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         images: the images (B, C, H, W) that will be run; "resample" draws by their pixels.
 
     Examples:
@@ -147,8 +147,8 @@ def enhance(
     units: str | None = None,
     tokens: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
-    images: Tensor | None = None,
+    reference: Images | None = None,
+    images: Images | None = None,
 ) -> AbstractContextManager[None]:
     """What the units differ by from their ablated values multiplied by ``factor``: of baseline "zero" the units themselves.
 
@@ -176,8 +176,8 @@ def keep(
     units: str | None = None,
     tokens: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
-    images: Tensor | None = None,
+    reference: Images | None = None,
+    images: Images | None = None,
 ) -> AbstractContextManager[None]:
     """All but the units ablated: all other neurons for neurons, all other heads for heads, or both by ``units="both"``.
 
@@ -192,21 +192,21 @@ def keep(
     return _edited(vit, masks, kept)
 
 
-def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Tensor | None, images: Tensor | None) -> Ablated:
+def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Images | None, images: Images | None) -> Ablated:
     """The channels of units that are gone, a site (B or 1, T, C); None is 0."""
     baseline = baseline_named(baseline, reference)
     if reference is not None:
-        check_images(reference, "reference")
+        reference = as_images(reference, "reference")
     if reference is None or baseline != "resample":
         n_images = len(path) if isinstance(path, NeuronPaths) else 0 if reference is None else len(reference)
         given = torch.empty(n_images)
         return ablated_by(vit, baseline, reference, n_images)(given, given, 0)
     if images is None:
         raise InputError("baseline 'resample' draws by the images' pixels; expected images=, those that will be run")
-    check_images(images)
+    images = as_images(images)
     like = next(vit.model.parameters())
     target = path.target if isinstance(path, NeuronPaths) else logits_of(vit.model, images).argmax(-1)
-    return ablated_by(vit, baseline, reference, len(images))(images.to(like), target, 0)
+    return ablated_by(vit, baseline, reference, len(images))(images[:].to(like), target, 0)
 
 
 @checked

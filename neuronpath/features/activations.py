@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..checks import InputError, check_count, checked
-from ..data.given import check_images
+from ..data.given import Images, as_images, check_images
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
@@ -30,7 +31,7 @@ def channels_seen(vit: ViT, see: Callable[[int, Tensor], None]) -> Iterator[None
 @checked
 def activation_maps(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     path: NeuronPaths | Tensor | Sequence,
     *,
     units: str | None = None,
@@ -42,7 +43,7 @@ def activation_maps(
 
     Args:
         model: a vision transformer of a known family.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         path: NeuronPaths, or units by site (S,), (S, K) or (B, S, K); S is the number of blocks, but for ``units="both"``.
         units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         batch_size: images run at a time.
@@ -51,7 +52,7 @@ def activation_maps(
         InputError: for units that the model lacks, patches that form no grid of the image's aspect, or NaN.
     """
     vit = view_for(path, model) if isinstance(path, NeuronPaths) else view(model, None, units)
-    check_images(images)
+    images = as_images(images)
     check_count("batch_size", batch_size)
     index = as_index(path.units if isinstance(path, NeuronPaths) else path, len(images), vit.places)
     like = next(vit.model.parameters())
@@ -144,7 +145,7 @@ def activations_of(
 @checked
 def most_active(
     model: nn.Module | ViT,
-    images: Tensor | Iterable,
+    images: Images | Iterable,
     units: Sequence[tuple],
     n: int = 6,
     *,
@@ -155,11 +156,11 @@ def most_active(
 
     Args:
         model: a vision transformer of a known family.
-        images: (N, C, H, W), or batches of them such as a DataLoader gives (of tuples the first is taken); only the best are kept.
+        images: (N, C, H, W), a Dataset or DataLoader of them, or any batches (of tuples the first is taken); only the best are kept.
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`.
         n: images a unit; fewer where there are fewer.
         token: the tokens whose mean is taken (see :func:`~neuronpath.view`).
-        batch_size: images run at a time, where ``images`` is a tensor.
+        batch_size: images run at a time, where they don't come in batches.
 
     Returns:
         Activations (P, n), the images' numbers (P, n), and {number: image (C, H, W)}.
@@ -167,12 +168,11 @@ def most_active(
     check_count("n", n)
     check_count("batch_size", batch_size)
     units = named_units(units)
-    if isinstance(images, Tensor):
-        check_images(images)
+    given = as_images(images) if isinstance(images, Tensor | DataLoader | Dataset) else None
     best, numbers = torch.empty(len(units), 0), torch.empty(len(units), 0, dtype=torch.int64)
     kept: dict[int, Tensor] = {}
     seen = 0
-    for batch in images.split(batch_size) if isinstance(images, Tensor) else images:
+    for batch in images if given is None else given.split(batch_size):  # type: ignore[union-attr]
         batch = batch[0] if isinstance(batch, tuple | list) and batch else batch
         check_images(batch, "a batch of images")
         here = torch.arange(seen, seen + len(batch))
@@ -198,7 +198,7 @@ def named_units(units: Sequence[tuple]) -> list[Unit]:
 @checked
 def mean_activations(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     *,
     units: str | None = None,
     token: str | None = None,
@@ -210,7 +210,7 @@ def mean_activations(
     ``units`` is "both", each block's heads come before its neurons. Raises InputError for a model that gives NaN or infinity.
     """
     vit = view(model, token, units)
-    check_images(images)
+    images = as_images(images)
     check_count("batch_size", batch_size)
     sums = [torch.zeros(site.reader.in_features, dtype=torch.float64) for site in vit.sites]
     like = next(vit.model.parameters())

@@ -4,14 +4,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Images, Target, as_images, check_images
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -30,15 +29,15 @@ from .grow import Criterion, Grower, decided, random_like
 @checked
 def find_circuit(
     model: nn.Module | ViT,
-    images: Tensor,
-    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    images: Images,
+    target: Target = None,
     *,
     criterion: str = "keep",
     keep: float = 0.9,
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     controls: bool = True,
     internal_batch_size: int | None = None,
     seed: int = 0,
@@ -50,7 +49,7 @@ def find_circuit(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         target: the class that is kept or broken: None for the predicted one, an int, or one an image (B,).
         criterion: "keep": the circuit alone, all other units ablated, leaves ``keep`` of the target's probability and the decision;
             "break": without the circuit the decision is another; "both".
@@ -60,7 +59,7 @@ def find_circuit(
         baseline: what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is
             "mean" where there is a reference, else "zero". With "mean" the first half of the references is searched with, and the
             circuit checked with the other.
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         controls: also draw a random circuit of as many heads and neurons for each image, and (of "keep") search for the circuit that
             has the model say the runner-up.
         internal_batch_size: rows run at once; None fits them to the memory.
@@ -77,7 +76,8 @@ def find_circuit(
     """
     check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     if names is not None:
         check_names(names, len(images))
     vit, ablate, settings = prepared(model, units, token, baseline, reference, len(images), seed)

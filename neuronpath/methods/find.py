@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Images, Target, as_images
 from ..models.class_names import Names, class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
@@ -37,8 +37,8 @@ DEFAULT = "live"
 @checked
 def find_path(
     model: nn.Module | ViT,
-    images: Tensor,
-    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    images: Images,
+    target: Target = None,
     *,
     units: str | None = None,
     method: str | None = None,
@@ -48,7 +48,7 @@ def find_path(
     top_k: int = 1,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     output: Output = "prob",
     quadrature: str | None = None,
     n_steps: int | None = None,
@@ -65,8 +65,10 @@ def find_path(
         model: a vision transformer of timm, torchvision or transformers, or of a registered class; also inside ``torch.compile``,
             ``DataParallel`` or ``DistributedDataParallel``. It is used as it is and left exactly as it was; in train mode it
             is run in eval mode and put back.
-        images: (B, C, H, W), floating point, transformed as the model wants it. They are moved to the model's device.
-        target: the class whose decision is explained: None for the predicted class, an int, or one an image (B,).
+        images: (B, C, H, W), floating point, transformed as the model wants it; or a Dataset or DataLoader of such (of tuples the first
+            counts), which is read in order, as much at a time as is run. They are moved to the model's device.
+        target: the class whose decision is explained: None for the predicted class, an int, one an image (B,), or "label": the labels
+            that a Dataset or DataLoader gives with its images.
         units: what a path is made of: "neurons", attention "heads", or "both", a head and a neuron in every block. None is what the
             method is made for: "both" for "live" (with a warning "neurons", where heads can't be reached), else "neurons".
         method: "live" (None) seeks the path whose joint ablation takes most, in attributions that sum to that; "joint" maximises
@@ -84,7 +86,7 @@ def find_path(
         baseline: of "live": what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample", the
             values on a reference image of another class; "paired", those on the reference image of the same number. None is "mean"
             where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
             (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
         quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...), "gaussradau" or
@@ -111,7 +113,8 @@ def find_path(
         >>> nph.find_path(model, images[:4], preset="paper").columns()["path"][0].split()[0]
         '84'
     """
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     if names is not None:
         check_names(names, len(images))
     chosen = preset_named(preset)

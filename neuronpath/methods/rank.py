@@ -11,15 +11,14 @@ only where nearly all of it is on. And once the units that help are there, the r
 the model back, not to surpass it: what speaks for the target and what speaks against it come by how much they matter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..checks import InputTypeError, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Images, Target, as_images
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
@@ -35,14 +34,14 @@ NODES = 5  # of "integrated"
 @checked
 def rank_units(
     model: nn.Module | ViT,
-    images: Tensor,
-    target: int | Sequence[int] | Tensor | np.ndarray | None = None,
+    images: Images,
+    target: Target = None,
     *,
     by: str = "growth",
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     internal_batch_size: int | None = None,
     seed: int = 0,
 ) -> list[Tensor]:
@@ -50,7 +49,7 @@ def rank_units(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         target: the class whose log-odds are explained: None for the predicted one, an int, or one an image (B,).
         by: what ranks, of N units:
 
@@ -65,7 +64,7 @@ def rank_units(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
         baseline: what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean"
             where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         internal_batch_size: rows run at once; None fits them to the memory.
         seed: of "resample".
 
@@ -87,7 +86,8 @@ def rank_units(
         [(4, 4), (4, 256)]
     """
     check_one_of("by", by, tuple(WAYS))
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     own = isinstance(model, ViT)
     vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
     if not vit.has_head:

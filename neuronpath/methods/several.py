@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, checked
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
 from .find import DEFAULT, find_path, heads_lack
@@ -48,14 +48,14 @@ def _method(call: dict[str, str]) -> Method:
 @checked
 def find_paths(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     ways: Sequence[str],
     target: Any = None,
     *,
     units: str | None = None,
     token: str | None = None,
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     progress: bool | tqdm = False,
     **options: Any,
 ) -> dict[str, NeuronPaths]:
@@ -63,7 +63,7 @@ def find_paths(
 
     Args:
         model: a vision transformer of a known family.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         ways: names of methods and of presets (see :func:`~neuronpath.list_methods`, :func:`~neuronpath.list_presets`).
         target: the class that is explained: None for the predicted class, an int, or one an image (B,).
         units: as in :func:`~neuronpath.find_path`; None is what the first way is made for, so that all paths are of as many units.
@@ -73,7 +73,8 @@ def find_paths(
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
     if not calls:
         raise InputError("ways names no way; expected at least one method or preset")

@@ -8,15 +8,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, check_number, checked
-from ..data.given import check_images
+from ..data.given import Classes, Images, Target, as_images, check_images
 from ..files import check_writable, write_whole
-from ..models.outputs import as_target
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.neuron_paths import NeuronPaths, view_for
-from ..paths.statistics import Labels
 from .measured import Measured, Way, check_graph, measured_on
 from .render import page_of
 from .scene import scene
@@ -26,8 +24,8 @@ Ways = NeuronPaths | Circuit | Mapping[str, NeuronPaths | Circuit]
 
 @checked
 def report(
-    model: nn.Module | ViT, images: Tensor, paths: Ways, out: str | os.PathLike, *, labels: Labels | None = None,
-    graph: PathGraph | bool | None = None, reference: Tensor | None = None, title: str = "Neuron paths", factor: float = 2.0,
+    model: nn.Module | ViT, images: Images, paths: Ways, out: str | os.PathLike, *, labels: Target = None,
+    graph: PathGraph | bool | None = None, reference: Images | None = None, title: str = "Neuron paths", factor: float = 2.0,
     n_likes: int = 4, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
 ) -> Path:  # fmt: skip
     """Write one HTML page that shows every image, its path or circuit, and what its units do.
@@ -58,6 +56,7 @@ def report(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     out = check_writable(out, overwrite)
+    images, reference = as_images(images), as_images(reference, "reference")
     ways = as_ways(paths, images)
     vit = view(model)
     truth, found = measure(
@@ -83,13 +82,13 @@ def as_ways(paths: Ways, images: Tensor) -> dict[str, Way]:
 
 
 def measure(
-    vit: ViT, images: Tensor, ways: dict[str, Way], labels: Labels | None, *, graph: PathGraph | bool | None,
+    vit: ViT, images: Tensor, ways: dict[str, Way], labels: Target, *, graph: PathGraph | bool | None,
     reference: Tensor | None, factor: float, n_likes: int, batch_size: int, progress: bool,
 ) -> tuple[Tensor | None, dict[str, Measured]]:  # fmt: skip
     """The true classes, and what the model does on the images, by way; checks everything first."""
     for way in ways.values():
         view_for(way, vit)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
-    truth = as_target(labels, len(images))
+    truth = Classes(images, labels).all()
     check_number("factor", factor)
     check_count("n_likes", n_likes)
     check_count("batch_size", batch_size)

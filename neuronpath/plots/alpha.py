@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 from ..checks import checked
+from ..data.given import Images, sliceable
 from ..models.outputs import Output
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.alpha import along_path
@@ -15,8 +16,8 @@ from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, 
 
 @checked
 def plot_alpha(
-    model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0, *, gradient: bool = False,
-    reference: Tensor | None = None, n_points: int = 51, output: Output | None = None, ax: Axes | None = None,
+    model: nn.Module, images: Images, paths: NeuronPaths, index: int = 0, *, gradient: bool = False,
+    reference: Images | None = None, n_points: int = 51, output: Output | None = None, ax: Axes | None = None,
 ) -> Figure:  # fmt: skip
     """The output F(alpha) as an image's path goes from its ablated to its clean values; with ``gradient`` its slope, the area shaded.
 
@@ -33,6 +34,7 @@ def plot_alpha(
         output: F; None is that of the paths, where it isn't a function.
         ax: axes to draw in.
     """
+    images, reference = sliceable(images), sliceable(reference)
     check_paths(paths, images, index)
     row = index % len(paths)
     path = paths[row]

@@ -4,9 +4,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ..checks import InputError, check_index, checked
+from ..data.given import Images, sliceable
 from ..paths.circuit import Circuit
 from ..paths.circuit_layout import Stacks
 from .parts import BLACK, BLUE, FAINT, LINE, ORANGE, SMALL, Picture, plain, show_image, tidy
@@ -19,7 +19,7 @@ DONE = {"keep": "keep the decision", "break": "break the decision", "both": "kee
 
 
 @checked
-def plot_circuit(circuit: Circuit, images: Tensor | None = None, index: int = 0) -> Figure:
+def plot_circuit(circuit: Circuit, images: Images | None = None, index: int = 0) -> Figure:
     """One image's circuit: a column a block, its neurons as circles below and its heads as triangles above.
 
     The more important a unit, the larger it is drawn and the lower it stands in its column; areas fall with the rank. Of a large
@@ -36,6 +36,7 @@ def plot_circuit(circuit: Circuit, images: Tensor | None = None, index: int = 0)
         InputError: for an index that the circuit lacks, or for images that aren't as many.
     """
     check_index("index", index, len(circuit))
+    images = sliceable(images)
     if images is not None and (images.ndim != 4 or not images.numel() or len(images) != len(circuit)):
         raise InputError(
             f"images has shape {tuple(images.shape)}; expected ({len(circuit)}, C, H, W), as many as circuits"

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from torch import Tensor
 
 from ..checks import InputError, checked
+from ..data.given import Images, sliceable
 from ..paths.layout import CLEAR, Layout, label_sides, largest_of, points_of, round_values
 from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
@@ -35,7 +35,7 @@ MARKS = {"neuron": "os", "head": "^v"}  # of units that raise the output, and of
 
 
 @checked
-def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, ax: Axes | None = None) -> Figure:
+def plot_path(paths: NeuronPaths, images: Images | None = None, index: int = 0, ax: Axes | None = None) -> Figure:
     """One image's path: blocks from left to right, units from bottom to top, the path as a line through them.
 
     A point's area is the size of the unit's attribution, its colour and shape the sign. Heads are triangles,
@@ -45,6 +45,7 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
     ``images`` (B, C, H, W) puts the input beside it, and below that what is left of the probability without the path and without a
     random one, as bars; with ``ax`` the path alone is drawn there.
     """
+    images = sliceable(images)
     check_paths(paths, images, index)
     path = paths[index]
     layout = Layout(path.places)
@@ -69,11 +70,12 @@ def plot_path(paths: NeuronPaths, images: Tensor | None = None, index: int = 0, 
 
 
 @checked
-def plot_methods(paths: Mapping[str, NeuronPaths], images: Tensor | None = None, index: int = 0) -> Figure:
+def plot_methods(paths: Mapping[str, NeuronPaths], images: Images | None = None, index: int = 0) -> Figure:
     """One image's paths by several methods, side by side, drawn as by :func:`plot_path`.
 
     ``paths`` names the methods. What all of them chose is labelled in bold. Areas have one scale.
     """
+    images = sliceable(images)
     if not isinstance(paths, Mapping) or not paths:
         raise InputError("paths names no methods; expected {name: NeuronPaths, ...}")
     for each in paths.values():

@@ -11,6 +11,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from ..checks import InputError, checked
+from ..data.given import Images, sliceable
 from ..data.pixels import short_name, shortened, to_pixels
 from ..features.activations import activation_maps, most_active, named_units, unit_maps
 from ..paths.neuron_paths import NeuronPaths
@@ -21,12 +22,13 @@ OPACITY = 0.72  # of a map over its image
 
 
 @checked
-def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int = 0) -> Figure:
+def plot_places(model: nn.Module, images: Images, paths: NeuronPaths, index: int = 0) -> Figure:
     """Where each unit of an image's path looks: its activation on every patch, laid over the image, a panel a unit; of heads the norm.
 
     The brighter, the more active; each panel has its own scale, with its ends below it, 0 among what it spans. The colours are as even
     to the eye in grey as in colour. See :func:`~neuronpath.activation_maps` for the values.
     """
+    images = sliceable(images)
     check_paths(paths, images, index)
     path, image = paths[index], images[index : index + 1] if index >= 0 else images[index:][:1]
     maps = activation_maps(model, image, path)[0].flatten(0, 1).numpy()
@@ -50,7 +52,7 @@ def plot_places(model: nn.Module, images: Tensor, paths: NeuronPaths, index: int
 
 @checked
 def plot_gallery(
-    model: nn.Module, images: Tensor | Iterable, units: NeuronPaths | Sequence[tuple], n: int = 6, *, index: int = 0,
+    model: nn.Module, images: Images | Iterable, units: NeuronPaths | Sequence[tuple], n: int = 6, *, index: int = 0,
     names: Sequence[str] | None = None, maps: bool = False, token: str | None = None,
 ) -> Figure:  # fmt: skip
     """The images on which units are most active, a row a unit, the most active first, the activation below each.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_count
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.hooks import at_rest
 from ..models.outputs import OUTPUTS, Output, widest
 from ..models.vit import ViT
@@ -32,10 +32,10 @@ class Along:
 
 def along_path(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     paths: NeuronPaths,
     *,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     n_points: int = 51,
     output: Output | None = None,
 ) -> Along:
@@ -43,7 +43,7 @@ def along_path(
 
     Args:
         model: the vision transformer that the paths were made for.
-        images: (B, C, H, W), those of the paths.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, those of the paths.
         paths: one path an image.
         reference: the images that the paths' baseline was made of, where it was.
         n_points: values of alpha, both ends among them; each costs a forward and a backward.
@@ -54,7 +54,8 @@ def along_path(
 
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
     """
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     live = paths.settings.influence == "live"
     vit = view_for(paths, model)
     check_as_many(paths, images)

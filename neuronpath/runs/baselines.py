@@ -25,7 +25,7 @@ BATCH = 64  # reference images run at a time
 Ablation = Callable[[CleanRun, int], Ablated]  # a run, and the number of its first image -> the ablated channels
 
 
-def baseline_named(baseline: str | None, reference: Tensor | None) -> str:
+def baseline_named(baseline: str | None, reference: object) -> str:
     """The baseline meant: None is "mean" where there are reference images, else "zero"."""
     return baseline or ("zero" if reference is None else "mean")
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..checks import InputError, InputTypeError
+from ..data.given import Classes, Target
 from ..models.hooks import in_turn
-from ..models.outputs import Output, as_target, check_output, check_range, output_of, run_model, widest
+from ..models.outputs import Output, check_output, check_range, output_of, run_model, widest
 from ..models.sites import visited
 from ..models.view import check_model
 from ..models.vit import Extra, Hidden, ViT
@@ -225,7 +225,7 @@ def clean_run(
 def clean_runs(
     vit: ViT,
     images: Tensor,
-    target: int | Sequence[int] | Tensor | np.ndarray | None,
+    target: Target,
     output: Output,
     internal_batch_size: int | None = None,
     n_nodes: int = 1,
@@ -233,21 +233,23 @@ def clean_runs(
 ) -> Iterator[CleanRun]:
     """The clean runs of consecutive chunks of the images (see :func:`check_images`), moved to the model's device and dtype.
 
-    A chunk has as many images as make one piece with ``n_nodes`` rows an image.
+    Of target "label" the images' own. A chunk has as many images as make one piece with ``n_nodes`` rows an image.
     """
     check_output(output, vit.has_head, type(vit.model).__name__)
-    classes = as_target(target, len(images))
+    classes = Classes(images, target)
     like = next(vit.model.parameters())
     pieces = Pieces(rows_at_once(vit, internal_batch_size, images[:1].to(like)))
     at_once = max(1, pieces.size // n_nodes)
     for start in range(0, len(images), at_once):
         chosen = slice(start, start + at_once)
-        wanted = None if classes is None else classes[chosen].to(like.device)
-        run = clean_run(vit, images[chosen].to(like), wanted, output, pieces, live)
+        wanted = classes[chosen]
+        run = clean_run(
+            vit, images[chosen].to(like), None if wanted is None else wanted.to(like.device), output, pieces, live
+        )
         if start == 0:
             check_view(run)
-            if classes is not None and isinstance(output, str):
-                check_range(classes, run.answer.shape[-1])
+            if classes.known is not None and isinstance(output, str):
+                check_range(classes.known, run.answer.shape[-1])
         yield run
 
 

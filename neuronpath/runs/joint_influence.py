@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Images, Target, as_images
 from ..models.hooks import at_rest
 from ..models.outputs import Output
 from ..models.view import view
@@ -22,15 +22,15 @@ from .live import live_influence_of
 @checked
 def joint_influence(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     path: Tensor | Sequence,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     *,
     units: str | None = None,
     token: str | None = None,
     influence: str = "frozen",
     baseline: str | None = None,
-    reference: Tensor | None = None,
+    reference: Images | None = None,
     output: Output = "prob",
     quadrature: str | None = None,
     n_steps: int | None = None,
@@ -40,7 +40,7 @@ def joint_influence(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         path: (B, S, K) for each image its own, or (S, K) or (S,) for all alike; S is the number of sites: of blocks, but for
             ``units="both"``, where each block's heads come before its neurons.
         target: the class whose output is explained; None is the predicted one; an int or (B,).
@@ -50,7 +50,7 @@ def joint_influence(
             "live": all else follows; they sum to what ablating the path really takes, and there is no score (NaN).
         baseline: of "live", what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None
             is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that.
+        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
         output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
         quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...), or "clenshawcurtis" or "gaussradau"; None is
             "gausslegendre" for frozen influence, "clenshawcurtis" for live.
@@ -62,7 +62,8 @@ def joint_influence(
     """
     check_one_of("influence", influence, ("frozen", "live"))
     vit = view(model, token, units)
-    check_images(images)
+    images = as_images(images)
+    reference = as_images(reference, "reference")
     rule = Quadrature(quadrature or {"frozen": "gausslegendre", "live": "clenshawcurtis"}[influence], n_steps)
     baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":

@@ -4,14 +4,13 @@ Pruning takes a unit from every token, so importances count every token, registe
 """
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
-from ...data.given import check_images
-from ...models.outputs import Output, as_target
+from ...data.given import Classes, Images, Target, as_images
+from ...models.outputs import Output
 from ...models.view import TOKENS, check_model, view
 from ...models.vit import ViT
 from ...paths.neuron_paths import NeuronPaths, check_any
@@ -24,11 +23,11 @@ __all__ = ["Calibration", "importance", "list_importances", "register_importance
 @checked
 def importance(
     source: NeuronPaths | nn.Module | ViT,
-    images: Tensor | None = None,
+    images: Images | None = None,
     *,
     by: str | None = None,
     units: str | None = None,
-    target: int | Sequence[int] | Tensor | None = None,
+    target: Target = None,
     tokens: str = "all",
     output: Output = "prob",
     batch_size: int = 64,
@@ -39,7 +38,8 @@ def importance(
 
     Args:
         source: NeuronPaths, or a vision transformer of a known family.
-        images: calibration images (B, C, H, W), transformed as the model wants it; for what is measured on images.
+        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; for
+            what is measured on images.
         by: of NeuronPaths "path" (the default) or "frequency"; of a model the others, "taylor" by default:
 
             - "path": \\|attribution\\| of the unit in the paths that it belongs to, averaged over all images: how often a path
@@ -56,7 +56,7 @@ def importance(
             - "random": uniform in [0, 1), by ``seed``; the control.
 
         units: of a model, "neurons" (None), "heads", or "both": then each block's heads come before its neurons.
-        target: of NeuronPaths the one class whose images count; of a model the class of every image, an int or (B,). None
+        target: of NeuronPaths the one class whose images count; of a model the class of every image, an int, (B,) or "label". None
             counts all images, and takes each one's predicted class.
         tokens: "all": every token, on which pruning acts; "pooled": those that the head pools; "cls", "patch". Paths have their own.
         output: the F of "complete" and "causal": "prob", "logit", "sigmoid" or a function (see :func:`~neuronpath.find_path`).
@@ -93,9 +93,9 @@ def importance(
             f"importance by {found.name!r} is measured on images, and none were given; expected (B, C, H, W)"
         )
     vit = view(source, tokens, units)
-    check_images(images)
+    images = as_images(images)
     check_count("batch_size", batch_size)
-    labels = as_target(target, len(images))
+    labels = Classes(images, target).known if not isinstance(target, str) else target
     return _checked(vit, found.of(vit, Calibration(images, labels, output, batch_size, progress)))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...checks import InputError, check_one_of, checked
+from ...data.given import Target
 from ...models.hooks import at_rest
 from ...models.outputs import Output
 from ...models.vit import ViT
@@ -31,10 +32,10 @@ class Importance:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The images (B, C, H, W) that importances are measured on, their classes (B,) or None, and how."""
+    """The images (B, C, H, W) that importances are measured on, their classes (B,), None, or "label", and how."""
 
     images: Tensor
-    labels: Tensor | None
+    labels: Target
     output: Output
     batch_size: int
     progress: bool

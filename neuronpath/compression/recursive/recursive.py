@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
-from ...data.given import check_images
+from ...data.given import Images, as_images
 from ...models.adapters import merged
 from ...models.factored import parts_of, set_parts
 from ...models.hooks import alone
@@ -33,7 +33,7 @@ def recursive(
     layout: str = "cycle",
     init: str = "fitted",
     rank: int | str = 0,
-    images: Tensor | None = None,
+    images: Images | None = None,
     progress: bool = False,
 ) -> nn.Module:
     """A copy of the model whose N blocks share the weights of K; the model itself is left as it was.
@@ -50,7 +50,8 @@ def recursive(
             least. "average": the mean of the blocks that share; "lower": the first K blocks; "stepwise": K blocks at equal steps from
             the first to the last (the paper's three); then b a is the truncated singular value decomposition of W - W'.
         rank: r. 0 shares everything but norms, biases and scales; "full" gives the model's logits back.
-        images: calibration images (B, C, H, W), transformed as the model wants it; a few hundred do.
+        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; a few
+            hundred do.
         progress: True shows bars.
 
     Raises:
@@ -79,9 +80,8 @@ def recursive(
     else:
         check_count("rank", rank, 0)
         check_rank(rank, table)
-    if images is not None:
-        check_images(images)
-    elif init == "fitted":
+    images = as_images(images)
+    if images is None and init == "fitted":
         raise InputError("init='fitted' is measured on images, and images is None; expected (B, C, H, W)")
     shares = shared_block(vit, unique, layout, images)
     with alone(vit.model):
