@@ -222,9 +222,10 @@ def test_bad_input(prune_experiment, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import neuronpath.jobs.pruning.files as files
-files.write_whole = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-with files.at_work(Path(sys.argv[1]), {"seeds": 1}):
+import neuronpath.jobs.folder as folder
+from neuronpath.jobs.pruning.files import at_work
+folder.write_whole = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+with at_work(Path(sys.argv[1]), {"seeds": 1}):
     pass
 """
 WORKING = """
@@ -248,7 +249,7 @@ def test_killed_before_its_settings_were_written_it_goes_on(tmp_path):
         at_work(tmp_path / "e", {"seeds": 1}).__enter__()
     (tmp_path / "e/runs/.neuronpath-half.json").unlink()
     for _ in range(2):
-        with at_work(tmp_path / "e", {"seeds": 1}) as runs:
+        with at_work(tmp_path / "e", {"seeds": 1}) as (runs,):
             assert list(runs.iterdir()) == []
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["runs", "settings.json"]
 
@@ -266,7 +267,7 @@ def test_a_second_process_in_the_folder_is_refused_until_the_first_ends(tmp_path
     first.wait()
     first.stdin.close()
     first.stdout.close()
-    with at_work(tmp_path / "e", {"seeds": 1}) as runs:
+    with at_work(tmp_path / "e", {"seeds": 1}) as (runs,):
         assert runs.is_dir()
 
 

@@ -49,7 +49,7 @@ def run_experiment(
     made_of = {"weights": digest_of(model.state_dict()), "images": digest_of(vars(data)), "test": len(data.test)}
     cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
     rows = []
-    with at_work(folder, {**_plain(asdict(plan)), **made_of}) as runs:
+    with at_work(folder, {**_plain(asdict(plan)), **made_of}) as (runs,):
         for cell in tqdm(cells, unit="run", disable=not progress):
             file = runs / ("_".join(f"{name}={value}" for name, value in cell.items()) + ".json")
             if not file.exists():
