@@ -31,6 +31,9 @@ from .evaluation.path_graph import path_graph as path_graph
 from .features.activations import activation_maps as activation_maps
 from .features.activations import mean_activations as mean_activations
 from .features.activations import most_active as most_active
+from .jobs.engines import list_engines as list_engines
+from .jobs.engines import register_engine as register_engine
+from .jobs.run import run as run
 from .methods import find_circuit as find_circuit
 from .methods import find_path as find_path
 from .methods import find_paths as find_paths
@@ -50,6 +53,8 @@ from .paths.concat import concat as concat
 from .paths.faithfulness import Faithfulness as Faithfulness
 from .paths.graph import PathGraph as PathGraph
 from .paths.neuron_paths import NeuronPaths as NeuronPaths
+from .paths.run import Run as Run
+from .paths.run import open_run as open_run
 from .paths.settings import Settings as Settings
 from .paths.statistics import cluster as cluster
 from .paths.statistics import consensus as consensus

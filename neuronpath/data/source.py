@@ -110,6 +110,10 @@ class Source:
         if empty:
             raise InputError(f"{folder} holds no images; expected files such as .png or .jpg, .parquet or .tar")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to other processes."""
+        return {**self.__dict__, "skip": _refuse}
+
     @property
     def class_names(self) -> dict[int, str]:
         """The names of the classes by their numbers, where the source tells them."""

@@ -16,38 +16,65 @@ from .neuron_paths import NeuronPaths, check_any
 Labels = int | Sequence[int] | Tensor | np.ndarray
 
 
+class Counts:
+    """How often each unit occurs on some images' paths, a site (U,), counted a part at a time; K units a site."""
+
+    def __init__(self, widths: Sequence[int], top_k: int) -> None:
+        self.times = [torch.zeros(width) for width in widths]
+        self.top_k, self.images = top_k, 0
+
+    def add(self, units: Tensor) -> "Counts":
+        """Count the units (B, S, K) of some more images."""
+        for times, found in zip(self.times, units.unbind(1), strict=True):
+            times.index_add_(0, found.flatten(), torch.ones(found.numel()))
+        self.images += len(units)
+        return self
+
+    def frequency(self) -> list[Tensor]:
+        return [times / self.images for times in self.times]
+
+    def consensus(self) -> tuple[Tensor, Tensor]:
+        shares, units = zip(*(site.topk(self.top_k) for site in self.frequency()), strict=True)
+        return torch.stack(units), torch.stack(shares).mean(1)
+
+
+def counts_of(paths: NeuronPaths) -> Counts:
+    """How often each unit occurs on these paths."""
+    check_any(paths)
+    return Counts([place.width for place in paths.places], paths.units.shape[2]).add(paths.units)
+
+
 @checked
 def frequency(paths: NeuronPaths) -> list[Tensor]:
     """The share of images whose path has the unit, a site (U,)."""
-    check_any(paths)
-    return [
-        torch.zeros(place.width).index_add_(0, found.flatten(), torch.ones(found.numel())) / len(paths)
-        for place, found in zip(paths.places, paths.units.unbind(1), strict=True)
-    ]
+    return counts_of(paths).frequency()
 
 
 @checked
 def consensus(paths: NeuronPaths) -> tuple[Tensor, Tensor]:
     """The most frequent units of every site (S, K), and the share of images' units that are these (S,)."""
-    shares, units = zip(*(site.topk(paths.units.shape[2]) for site in frequency(paths)), strict=True)
-    return torch.stack(units), torch.stack(shares).mean(1)
+    return counts_of(paths).consensus()
 
 
 @checked
 def similarity(paths: NeuronPaths, labels: Labels, by: str = "frequency") -> pd.DataFrame:
     """How alike classes are, (C, C): "frequency", the cosine of units' frequencies; "path", the Jaccard index of consensus paths."""
     groups = _by_class(paths, labels)
+    return alike([counts_of(group) for group in groups.values()], by, [paths.name_of(label) for label in groups])
+
+
+def alike(counts: Sequence[Counts], by: str, names: Sequence[str]) -> pd.DataFrame:
+    """What :func:`similarity` gives, of groups whose units are counted."""
     if by == "frequency":
-        vectors = torch.stack([torch.cat(frequency(group)) for group in groups.values()])
+        vectors = torch.stack([torch.cat(group.frequency()) for group in counts])
         vectors = vectors / vectors.norm(dim=1, keepdim=True)
         matrix = (vectors @ vectors.T).clamp(max=1).numpy()
     elif by == "path":
-        sets = [_as_set(consensus(group)[0]) for group in groups.values()]
+        sets = [_as_set(group.consensus()[0]) for group in counts]
         matrix = np.array([[len(a & b) / len(a | b) for b in sets] for a in sets])
     else:
         raise InputError(f"by is {by!r}; expected 'frequency' or 'path'")
-    names = [paths.name_of(label) for label in groups]
-    return pd.DataFrame(matrix, index=names, columns=names)
+    return pd.DataFrame(matrix, index=list(names), columns=list(names))
 
 
 @checked

@@ -1,0 +1,156 @@
+"""What a run does with a batch of images, and the table that it becomes: one function a task."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from ..checks import InputError, check_one_of
+from ..features.activations import channels_seen, named_units
+from ..methods import find_circuit, find_path
+from ..models.outputs import run_model
+from ..models.view import view
+from ..models.vit import ViT
+from ..paths.columns import circuits_table, noted, paths_table
+from ..runs.clean import check_finite
+from ..units import kinds_named, place_of
+from .evaluate import compare
+
+EXPLAINED = ("predicted", "label")
+Labels = Sequence[int | None]
+Model = nn.Module | ViT
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with a batch of images, (model, pixels, ids, labels, options), and what options it knows, with their defaults."""
+
+    measure: Callable[..., pa.Table]
+    options: Mapping[str, Any]
+    needs_labels: Callable[[Mapping[str, Any]], bool]
+
+
+def _target(target: Any, labels: Labels) -> Any:
+    """The class to explain: the label where that is asked for."""
+    return list(labels) if target == "label" else None if target == "predicted" else target
+
+
+def _find_path(
+    model: Model, images: Tensor, ids: list[str], labels: Labels, *, target: Any, **options: Any
+) -> pa.Table:
+    return paths_table(find_path(model, images, _target(target, labels), names=ids, **options))
+
+
+def _find_circuit(
+    model: Model, images: Tensor, ids: list[str], labels: Labels, *, target: Any, **options: Any
+) -> pa.Table:
+    return circuits_table(find_circuit(model, images, _target(target, labels), names=ids, **options))
+
+
+def _activations(
+    model: Model,
+    images: Tensor,
+    ids: list[str],
+    _labels: Labels,
+    *,
+    units: Any = None,
+    token: str | None = None,
+) -> pa.Table:
+    """Every unit's activation, the mean over the tokens; ``units`` is "neurons" (None), "heads", "both", or a list of units."""
+    kinds = units if isinstance(units, str) else None
+    some = None if units is None or isinstance(units, str) else named_units(units)
+    vit = view(model, token, kinds if some is None else kinds_named(some))
+    found: dict[int, Tensor] = {}
+
+    def see(site: int, channels: Tensor) -> None:
+        found[site] = vit.sites[site].read(vit.split(channels)[0]).float().mean(1).cpu()
+
+    with channels_seen(vit, see):
+        run_model(vit.model, images.to(next(vit.model.parameters())))
+    values = [found[site] for site in range(len(vit.sites))]
+    check_finite(vit, values)
+    if some is not None:
+        values = [torch.stack([values[place_of(unit, vit.places)][:, unit.index] for unit in some], 1)]
+    lists = pa.array(list(torch.cat(values, 1).numpy()), pa.list_(pa.float32()))
+    about = {
+        "format": "neuronpath.activations",
+        "settings": {
+            "sites": [list(place) for place in vit.places],
+            "token": vit.token,
+            "fingerprint": vit.fingerprint,
+        },
+        "units": None if some is None else [list(unit) for unit in some],
+    }
+    return noted(pa.table({"id": pa.array(ids, pa.string()), "activations": lists}), about)
+
+
+_METHODS = ("live", "random")
+_WHOLE, _TEXT = ("label", "predicted", "target"), ("method", "id")
+
+
+def _evaluate(
+    model: Model,
+    images: Tensor,
+    ids: list[str],
+    labels: Labels,
+    *,
+    methods: Sequence[str] = _METHODS,
+    target: Any = "label",
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    units: str | None = None,
+    token: str | None = None,
+    top_k: int = 1,
+    seed: int = 0,
+) -> pa.Table:
+    """A row for every method and image: what removing and enhancing the method's path does."""
+    known = [label for label in labels if label is not None]
+    told = known if len(known) == len(ids) else None
+    table, _, _ = compare(
+        model, [(images, ids, told)], list(methods), explain=target, baseline=baseline, reference=reference,
+        units=units, token=token, top_k=top_k, seed=seed,
+    )  # fmt: skip
+    frame = table.rename(columns={"image": "id"})
+    kinds = dict.fromkeys(_WHOLE, pa.int32()) | dict.fromkeys(_TEXT, pa.string()) | {"right": pa.bool_()}
+    names = ["id", *(name for name in frame.columns if name != "id")]
+    schema = pa.schema([(name, kinds.get(name, pa.float32())) for name in names])
+    return noted(
+        pa.Table.from_pandas(frame[names], schema, preserve_index=False),
+        {"format": "neuronpath.effects", "settings": table.attrs["settings"]},
+    )
+
+
+def _options(function: Callable, without: tuple[str, ...], **more: Any) -> dict[str, Any]:
+    known = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY and p.name not in without} | more
+
+
+_OWN = ("names", "progress")
+TASKS = {
+    "find_path": Task(_find_path, _options(find_path, _OWN, target="predicted"), lambda o: o["target"] == "label"),
+    "find_circuit": Task(
+        _find_circuit, _options(find_circuit, _OWN, target="predicted"), lambda o: o["target"] == "label"
+    ),
+    "activations": Task(_activations, _options(_activations, ()), lambda _: False),
+    "evaluate": Task(_evaluate, _options(_evaluate, ()), lambda o: o["target"] == "label"),
+}
+
+
+def task_named(name: str) -> Task:
+    """A task by its name."""
+    check_one_of("task", name, tuple(TASKS))
+    return TASKS[name]
+
+
+def options_of(task: Task, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a task, those that weren't given as they are by default; refuses what it doesn't know."""
+    if unknown := sorted(given.keys() - task.options.keys()):
+        raise InputError(f"{unknown[0]!r} is no option of {name}; expected some of {', '.join(task.options)}")
+    options = {**task.options, **given}
+    if name == "evaluate" or isinstance(options.get("target"), str):
+        check_one_of("target", options.get("target"), EXPLAINED)
+    return options

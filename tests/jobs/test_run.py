@@ -1,0 +1,326 @@
+"""Runs over many images: the same rows as in memory, whatever is damaged, stopped, killed or asked for anew."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+
+import neuronpath as nph
+
+FAST = {"method": "causal", "units": "neurons"}
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    return VisionTransformer(
+        img_size=16, patch_size=8, in_chans=1, embed_dim=16, depth=2, num_heads=2, mlp_ratio=2, num_classes=10
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """40 embedded digits as files, a folder a class."""
+    pixels, labels = nph.demo.load_pixels()
+    for i, (digit, label) in enumerate(zip(pixels[:40], labels[:40], strict=True)):
+        (tmp_path / "photos" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digit * 15).resize((16, 16)).save(tmp_path / f"photos/{label}/{i:03d}.png")
+    return tmp_path / "photos"
+
+
+def rows_of(run):
+    return run.to_frame().sort_values("id", ignore_index=True)
+
+
+def assert_same_rows(one, other):
+    pd.testing.assert_frame_equal(rows_of(one), rows_of(other), rtol=1e-5, atol=1e-6)
+
+
+def test_the_rows_are_those_of_find_path(model, photos, tmp_path):
+    run = nph.run(photos, model, tmp_path / "run", shard_size=16, batch_size=8, **FAST)
+    assert [len(part) for part in run] == [16, 16, 8]
+    images, names = nph.load_images(photos, model)
+    ids = [name.removeprefix(f"{photos}/") for name in names]
+    whole = nph.find_path(model, images, names=ids, **FAST)
+    paths = run.paths(ids)
+    assert torch.equal(paths.units, whole.units)
+    assert paths.names == whole.names
+    assert paths.settings == whole.settings
+    for name in ("attribution", "activations", "removal", "left", "random_left", "probability", "delta"):
+        assert torch.allclose(getattr(paths, name), getattr(whole, name), atol=1e-6), name
+    frame = run.to_frame(["id", "label", "predicted"])
+    assert frame["label"].tolist() == [int(name[0]) for name in frame["id"]]
+    assert len(run) == 40
+    assert run.errors.empty
+
+
+def test_reading_in_flat_memory_is_reading_at_once(model, photos, tmp_path):
+    run = nph.open_run(nph.run(photos, model, tmp_path / "run", shard_size=9, **FAST).folder)
+    whole = nph.concat(run)
+    for ours, theirs in zip(run.frequency(), nph.frequency(whole), strict=True):
+        assert torch.allclose(ours, theirs)
+    assert torch.equal(run.consensus()[1], nph.consensus(whole)[1])
+    labels = [int(name[0]) for name in whole.names]
+    for column, classes in (("label", labels), ("target", whole.target)):
+        for by in ("frequency", "path"):
+            pd.testing.assert_frame_equal(run.similarity(column, by), nph.similarity(whole, classes, by))
+    unit = (1, int(nph.consensus(whole)[0][1, 0]))
+    has = whole.units[:, 1, 0] == unit[1]
+    best = whole.activations[has, 1, 0].topk(2)
+    found = run.most_active(unit, 2)
+    assert found["id"].tolist() == [whole.names[int(has.nonzero()[i, 0])] for i in best.indices]
+    assert np.allclose(found["activation"], best.values)
+    some = run.to_frame(["id"], [("probability", ">", float(whole.probability.median())), ("predicted", "in", [0, 1, 2, 3])])
+    assert some["id"].tolist() == [
+        n for n, p, c in zip(whole.names, whole.probability, whole.predicted, strict=True)
+        if p > whole.probability.median() and c <= 3
+    ]  # fmt: skip
+    sample = run.sample(5, seed=1)
+    assert sample == whole[[whole.names.index(name) for name in sample.names]]
+    images, names = nph.load_images(photos, model)
+    ids = list(sample.names)
+    there = [names.index(f"{photos}/{name}") for name in ids]
+    assert torch.equal(run.images(ids, model), images[there])
+
+
+def test_every_task(model, photos, tmp_path):
+    images, names = nph.load_images(photos, model)
+    run = nph.run(photos, model, tmp_path / "a", "activations", shard_size=30)
+    means = [torch.tensor(np.stack(run.to_frame()["activations"]))[:, s * 32 : s * 32 + 32].mean(0) for s in range(2)]
+    for ours, theirs in zip(means, nph.mean_activations(model, images), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    best, numbers, _ = nph.most_active(model, images, [(1, 3)], 3)
+    assert run.most_active((1, 3), 3)["activation"].tolist() == pytest.approx(best[0].tolist(), abs=1e-6)
+    some = nph.run(photos, model, tmp_path / "b", "activations", units=[(1, 3), ("head", 0, 1)])
+    pd.testing.assert_frame_equal(some.most_active((1, 3), 3), run.most_active((1, 3), 3))
+    with pytest.raises(nph.InputError, match="the run knows nothing of"):
+        some.most_active((1, 4))
+
+    run = nph.run(photos, model, tmp_path / "c", "find_circuit", controls=False, shard_size=30)
+    ids = [name.removeprefix(f"{photos}/") for name in names]
+    whole = nph.find_circuit(model, images, names=ids, controls=False)
+    parts = nph.Circuit.concat(list(run))
+    order = [parts.names.index(name) for name in ids]
+    assert [set(parts.units[i]) for i in order] == [set(units) for units in whole.units]
+    assert torch.allclose(parts.kept[order], whole.kept, atol=1e-5)
+
+    run = nph.run(photos, model, tmp_path / "d", "evaluate", methods=["causal", "random"], units="neurons")
+    frame = run.to_frame()
+    assert len(run) == 2 * 40
+    causal = nph.find_path(model, images, [int(name[0]) for name in ids], names=ids, **FAST)
+    ours = frame[frame["method"] == "causal"].set_index("id").loc[ids]
+    assert ours["removal"].tolist() == pytest.approx(causal.removal.tolist(), abs=1e-5)
+    assert (ours["label"] == ours["target"]).all()
+
+
+def damage(file, way):
+    data = file.read_bytes()
+    file.unlink()
+    if way == "folder":
+        return file.mkdir()
+    if way == "pipe":
+        return os.mkfifo(file)
+    if way == "link":
+        return file.symlink_to("nowhere")
+    if way == "circle":
+        return file.symlink_to(file)
+    if way == "bomb":
+        return Image.new("1", (20000, 20000)).save(file)
+    return file.write_bytes({
+        "empty": b"", "short": data[:50], "text": b"<html>not found</html>", "zeros": bytes(len(data)),
+        "half": data[: len(data) // 2], "bits": data[:60] + bytes(b ^ 255 for b in data[60:]),
+    }[way])  # fmt: skip
+
+
+WAYS = ("empty", "short", "text", "zeros", "half", "bits", "pipe", "link", "circle", "bomb")
+
+
+@pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
+def test_what_cannot_be_read_is_a_row_in_errors(model, photos, tmp_path):
+    files = sorted(photos.rglob("*.png"))
+    for file, way in zip(files[::3], WAYS, strict=False):
+        damage(file, way)
+    run = nph.run(photos, model, tmp_path / "run", shard_size=8, **FAST)
+    assert (len(run), len(run.errors)) == (30, 10)
+    assert set(run.errors["id"]) | set(run.to_frame()["id"]) == {str(f.relative_to(photos)) for f in files}
+    assert all(reason and "\n" not in reason for reason in run.errors["reason"])
+    fewer = nph.run(photos, model, tmp_path / "fewer", shard_size=8, max_errors=10, **FAST)
+    assert_same_rows(fewer, run)
+    with pytest.raises(nph.InputError, match=r"\d+ images can't be read, more than max_errors=3, such as: .*png"):
+        nph.run(photos, model, tmp_path / "stopped", shard_size=8, max_errors=3, **FAST)
+    assert 0 < len(nph.open_run(tmp_path / "stopped")) < 30
+    assert_same_rows(nph.run(photos, model, tmp_path / "stopped", shard_size=8, **FAST), run)  # nothing was lost
+
+
+def test_a_file_that_vanishes_in_mid_run(model, photos, tmp_path):
+    gone = sorted(photos.rglob("*.png"))[-1]
+
+    def transform(image):
+        gone.unlink(missing_ok=True)
+        return torch.from_numpy(np.asarray(image, np.float32))[None] / 255
+
+    run = nph.run(photos, model, tmp_path / "run", shard_size=8, batch_size=4, transform=transform, **FAST)
+    assert (len(run), run.errors["id"].tolist()) == (39, [str(gone.relative_to(photos))])
+    assert "doesn't exist" in run.errors["reason"][0]
+    with pytest.raises(nph.InputError, match=f"other images: 1 are gone, such as {gone.relative_to(photos)}"):
+        nph.run(photos, model, tmp_path / "run", shard_size=8, batch_size=4, transform=transform, **FAST)
+
+
+def test_only_the_same_run_goes_on(model, photos, tmp_path):
+    out = tmp_path / "run"
+    run = nph.run(photos, model, out, shard_size=16, **FAST)
+    before = {file: file.stat().st_mtime_ns for file in run.files}
+    record = json.loads((out / "run.json").read_text())
+    assert record["options"]["method"] == "causal"
+    assert record["images"]["count"] == 40
+    nph.run(photos, model, out, shard_size=16, internal_batch_size=3, baseline=None, **FAST)  # it says the same
+    run.files[1].unlink()
+    nph.run(photos, tiny(), out, shard_size=16, **FAST)
+    after = {file: file.stat().st_mtime_ns for file in run.files}
+    assert [before[file] == after[file] for file in before] == [True, False, True]
+    Image.new("L", (9, 9)).save(photos / "new.png")
+    for changed, words in (
+        ({}, r"other images: 1 are new, such as new.png"),
+        ({"method": "activation"}, "method is 'causal' there and 'activation' here"),
+        ({"shard_size": 8}, "shard_size is 16 there and 8 here"),
+        ({"task": "activations", "method": None}, "task is 'find_path' there and 'activations' here"),
+        ({"model": tiny(1)}, "the model has other weights"),
+        ({"model": nph.demo.create_model()}, "the model is VisionTransformer there and neuronpath_digits here"),
+    ):
+        words_given = {"model": model, "shard_size": 16, **FAST, **changed}
+        if "task" in changed:
+            words_given = {"model": model, "shard_size": 16, "task": "activations"}
+        with pytest.raises(nph.InputError, match=words) as refusal:
+            nph.run(photos, out=out, **words_given)
+        assert "\n" not in str(refusal.value)
+    assert {file: file.stat().st_mtime_ns for file in run.files} == after
+
+
+def test_pixels_in_memory_are_told_from_others(model, tmp_path):
+    images = torch.randn(6, 1, 16, 16)
+    nph.run(images, model, tmp_path / "run", **FAST)
+    with pytest.raises(nph.InputError, match="or the pixels of an array, are others"):
+        nph.run(images.flip(0), model, tmp_path / "run", **FAST)
+
+
+def test_what_cannot_be_run_is_refused_before_a_folder_is_made(model, photos, tmp_path):
+    (tmp_path / "twice.csv").write_text("id,path\na,photos/0/000.png\na,photos/1/001.png\n")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_bytes(b"x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("precious")
+    for given, words in (
+        ({"source": tmp_path / "twice.csv"}, "two images have the id 'a'"),
+        ({"source": tmp_path / "bad"}, r"none of the 1 images can be read, such as .*a.png is damaged"),
+        ({"engine": "cloud"}, "engine 'cloud' is unknown; expected one of 'local'"),
+        ({"task": "paint"}, "task 'paint' is unknown"),
+        ({"colour": 1}, "'colour' is no option of find_path"),
+        ({"method": "best"}, "method 'best' is unknown"),
+        ({"target": 77}, "target 77 is out of range"),
+        ({"target": "cat"}, "target 'cat' is unknown; expected one of 'predicted', 'label'"),
+        ({"target": "label", "classes": {}}, r"the label '\d' names no class"),
+        ({"out": "s3://bucket/run"}, "expected a folder of this machine"),
+        ({"out": tmp_path / "full"}, "isn't empty and holds no run"),
+        ({"out": tmp_path / "full/thesis.txt"}, "can't be used: Not a directory"),
+        ({"gpus": 99}, "gpus is 99; this machine has"),
+    ):
+        with pytest.raises(nph.InputError, match=words) as refusal:
+            nph.run(**{"source": photos, "model": model, "out": tmp_path / "out", **FAST, **given})
+        assert "\n" not in str(refusal.value)
+        if "gpus" not in given:
+            assert not (tmp_path / "out").exists()
+    with pytest.raises(nph.InputError, match="holds no run; expected a folder that neuronpath.run wrote"):
+        nph.open_run(tmp_path / "full")
+
+
+def test_damaged_results_are_named(model, photos, tmp_path):
+    run = nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST)
+    whole = run.files[0].read_bytes()
+    run.files[0].write_bytes(whole[:100])
+    for call in (lambda: nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST), run.to_frame, lambda: len(run)):
+        with pytest.raises(nph.InputError, match=r"000000.parquet is damaged"):
+            call()
+    run.files[0].write_bytes(whole)
+    (tmp_path / "run/run.json").write_text("{")
+    with pytest.raises(nph.InputError, match="run.json is damaged"):
+        nph.open_run(tmp_path / "run")
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, sys.argv[4])
+from test_run import tiny, FAST
+import neuronpath as nph
+torch.set_num_threads(1)
+if __name__ == "__main__":
+    print("begins", flush=True)
+    nph.run(sys.argv[1], tiny(), sys.argv[2], shard_size=4, workers=int(sys.argv[3]), **FAST)
+"""
+
+
+def started(photos, out, workers=1):
+    (out.parent / "script.py").write_text(SCRIPT)
+    words = [sys.executable, str(out.parent / "script.py"), photos, out, str(workers), os.path.dirname(__file__)]
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_rows(model, photos, tmp_path):
+    whole = nph.run(photos, model, tmp_path / "whole", shard_size=4, **FAST)
+    draw = random.Random(0)
+    for _ in range(3):
+        process = started(photos, tmp_path / "run")
+        process.stdout.readline()
+        time.sleep(draw.uniform(0.05, 1.0))
+        process.kill()
+        process.communicate()
+    run = nph.run(photos, model, tmp_path / "run", shard_size=4, **FAST)
+    assert_same_rows(run, whole)
+    assert not list((tmp_path / "run").rglob(".neuronpath-*"))
+
+
+def test_workers_share_the_shards_and_one_may_die(model, photos, tmp_path):
+    whole = nph.run(photos, model, tmp_path / "whole", shard_size=4, **FAST)
+    process = started(photos, tmp_path / "run", 2)
+    children = []
+    while process.poll() is None and not children:
+        children = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True,
+                                  check=False).stdout.split()  # fmt: skip
+        time.sleep(0.05)
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert_same_rows(nph.open_run(tmp_path / "run"), whole)
+
+
+def test_a_second_process_waits_for_no_one(model, photos, tmp_path):
+    from neuronpath.jobs.folder import at_work
+
+    nph.run(photos, model, tmp_path / "run", **FAST)
+    with (
+        at_work(tmp_path / "run", "run.json", ("shards", "errors"), "a run", {}, lambda *_: ""),
+        pytest.raises(nph.InputError, match="another process is at work in .*run"),
+    ):
+        nph.run(photos, model, tmp_path / "run", **FAST)
+
+
+def test_files_are_columns_that_others_read(model, photos, tmp_path):
+    run = nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST)
+    table = pq.ParquetDataset(tmp_path / "run/shards").read()
+    assert table.num_rows == 40
+    frame = pd.read_parquet(tmp_path / "run/shards")
+    assert np.allclose(frame["removal"], run.to_frame()["removal"])
