@@ -3,8 +3,10 @@
 import copy
 import inspect
 import itertools
+import tempfile
 import warnings
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +26,7 @@ METHODS = {
     nph.Circuit: ("load", "save", "concat", "units_of"),
     nph.PathGraph: ("load", "save"),
     nph.Faithfulness: ("concat",),
+    nph.Run: ("to_frame", "paths", "sample", "images", "similarity", "most_active"),
 }
 
 
@@ -64,6 +67,7 @@ def things():
         images=images,
         paths=paths,
         frozen=nph.find_path(model, images, method="activation", units="neurons"),
+        run=nph.run(images, model, Path(tempfile.mkdtemp()) / "run", method="causal", units="neurons"),
         circuit=nph.find_circuit(model, images[:2], controls=False),
         graph=nph.path_graph(model, images, paths),
         neurons=nph.importance(model, by="magnitude"),
@@ -108,6 +112,7 @@ def good(name):
         "importance": {"source": t.model, "images": t.images},
         "joint_influence": {**seen, "path": [[3], [5]], "units": "neurons"},
         "keep": chosen,
+        "list_engines": {},
         "list_importances": {},
         "list_methods": {},
         "list_presets": {},
@@ -119,6 +124,7 @@ def good(name):
         "mean_activations": seen,
         "merge_": {"model": t.looped},
         "most_active": {**seen, "units": [(0, 1)]},
+        "open_run": {"folder": t.run.folder},
         "path_graph": {**seen, "paths": t.paths},
         "plot_alpha": {**seen, "paths": t.frozen, "n_points": 3},
         "plot_circuit": {"circuit": t.circuit},
@@ -137,10 +143,12 @@ def good(name):
         "rank_units": {**seen, "by": "integrated"},
         "recursive": {"model": t.model, "unique": 1, "init": "lower", "rank": 2},
         "recover": {"student": t.student, "teacher": t.model, "loader": [t.images]},
+        "register_engine": {"name": "new"},
         "register_importance": {"name": "new", "source": "weights"},
         "register_method": {"name": "new"},
         "register_vit": {},
         "remove": chosen,
+        "run": {"source": t.images, "model": t.model, "out": new, "method": "causal", "units": "neurons"},
         "report": {**seen, "paths": t.paths, "out": f"{new}.html"},
         "save_pruned": {"model": t.digits, "path": f"{new}.safetensors"},
         "set_to": {**chosen, "value": 0.5},
@@ -166,6 +174,12 @@ def good(name):
         "PathGraph.load": {"path": "graph.json"},
         "PathGraph.save": {"self": t.graph, "path": f"{new}.json"},
         "Faithfulness.concat": {"parts": [t.curves]},
+        "Run.images": {"self": nph.open_run("photos"), "ids": ["a.png"], "model": t.model},
+        "Run.most_active": {"self": t.run, "unit": (0, 1)},
+        "Run.paths": {"self": t.run, "ids": ["000000001"]},
+        "Run.sample": {"self": t.run, "n": 2},
+        "Run.similarity": {"self": t.run},
+        "Run.to_frame": {"self": t.run},
     }[name]
 
 
@@ -211,6 +225,7 @@ def folder(tmp_path, monkeypatch):
         nph.save_pruned(things().digits, "small.safetensors")
         things().paths.save("paths.json")
         things().circuit.save("circuit.json")
+        nph.run("a.png", things().model, "photos", method="causal", units="neurons")
         things().graph.save("graph.json")
         wrong()
         yield

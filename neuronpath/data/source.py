@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from ..checks import InputError, InputTypeError, shown
+from ..checks import InputError, InputTypeError, odd_tensor, shown
 from ..files import as_path, check_readable
 from .containers import IMAGE, LABEL, PACKED, Item, array_of, class_names_in, in_row, items_in
 from .files import decoded, is_image, plain
@@ -209,6 +209,8 @@ def _dataset_of(loader: DataLoader) -> Any:
 
 def _checked(array: Any) -> Any:
     """An array that holds images one after the other."""
+    if odd := odd_tensor(array):
+        raise InputTypeError(f"source is {odd}; expected an ordinary one")
     kind = str(array.dtype).removeprefix("torch.")
     if not (kind == "uint8" and array.ndim in (3, 4)) and not (
         kind.startswith(("float", "bfloat")) and array.ndim == 4

@@ -21,7 +21,7 @@ from ..data.places import is_address
 from ..data.source import Source, as_source
 from ..files import as_path
 from ..methods.find import architecture
-from ..models.load import load_model
+from ..models.load import find_device, load_model
 from ..models.outputs import output_name
 from ..models.view import view
 from ..models.vit import ViT
@@ -103,6 +103,8 @@ def run(
     check_one_of("engine", engine, list_engines())
     if is_address(os.fspath(out)):
         raise InputError(f"out is {out}; expected a folder of this machine, where one process can lock it")
+    if device is not None:
+        find_device(device)
     folder = as_path(out, "out")
     options = options_of(task_named(task), task, options)
     skipped: list[tuple[Item | None, str]] = []

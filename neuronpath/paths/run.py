@@ -124,6 +124,7 @@ class Run:
     def sample(self, n: int = SAMPLE, seed: int = 0) -> NeuronPaths:
         """The paths of ``n`` images, drawn at random; of fewer where there are fewer."""
         check_count("n", n)
+        check_count("seed", seed, 0)
         self._check_task("find_path")
         ends = np.cumsum([_metadata(file).num_rows for file in self.files] or [0])
         chosen = np.sort(np.random.default_rng(seed).permutation(ends[-1])[:n])
@@ -145,6 +146,8 @@ class Run:
         items = {row["id"]: Item(**row) for row in table.to_pylist()}
         if missing := [name for name in ids if name not in items]:
             raise InputError(f"the run has no image {missing[0]!r}")
+        if not items:
+            raise InputError("ids is empty; expected at least one")
         if memory := [item.id for item in items.values() if not item.place]:
             raise InputError(f"{memory[0]} was in memory and lies nowhere; expected images in files")
         transform = transform_of(model.model if isinstance(model, ViT) else model)
