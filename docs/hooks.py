@@ -8,12 +8,13 @@ import typer
 from latex2mathml.converter import convert
 from typer.cli import get_docs_for_click
 
-from neuronpath.cli.main import circuit, command, evaluate, find_path, prune_experiment
+from neuronpath.cli.main import circuit, command, evaluate, find_path, prune_experiment, run_data_set
 
 COMMANDS = {
     "find-path": find_path,
     "neuronpath circuit": circuit,
     "neuronpath evaluate": evaluate,
+    "neuronpath run": run_data_set,
     "prune-experiment": prune_experiment,
 }
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)

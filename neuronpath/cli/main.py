@@ -13,6 +13,7 @@ from .circuit import circuit
 from .evaluate import evaluate
 from .find_path import find_path
 from .prune_experiment import prune_experiment
+from .run import run_data_set
 from .start import Stopped, interrupted, stops
 from .terminal import PIPE_CLOSED, prepare, put, say
 
@@ -30,6 +31,7 @@ def main() -> None:
     app.command("find-path")(find_path)
     app.command("circuit")(circuit)
     app.command("evaluate")(evaluate)
+    app.command("run")(run_data_set)
     app.command("prune-experiment")(prune_experiment)
 
     @app.callback()

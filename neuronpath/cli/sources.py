@@ -11,6 +11,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MANY = 10_000  # images for which a folder that goes on is the better place
 MODELS = ("vit_base_patch16_224", "deit_small_patch16_224", "vit_tiny_patch16_224")  # to choose from
 
 
@@ -53,6 +54,8 @@ def open_source(
     skipped: list[str] = []
     named, found = find_images(images or [], skipped.append)
     loaded = load_model(model_named(model, images), pretrained, checkpoint, device)
+    if len(named) + len(found) > MANY:
+        say(f"{len(named) + len(found)} images: neuronpath run keeps what is done, and goes on where it was stopped")
     if images:
         each = batches(named, found, transform_of(loaded), batch_size, skipped.append)
         return Source(loaded, each, len(named) + len(found), skipped, [*named, *found])
@@ -61,7 +64,7 @@ def open_source(
     raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
 
 
-def model_named(model: str | None, images: Sequence[Path] | None) -> str:
+def model_named(model: str | None, images: Sequence[Path | str] | None) -> str:
     """The model meant: the embedded one where none is named, but not for images of one's own, of which it knows nothing."""
     from .. import demo
 
@@ -74,7 +77,7 @@ def model_named(model: str | None, images: Sequence[Path] | None) -> str:
 
 
 def open_reference(
-    reference: Path | None, baseline: str | None, images: Sequence[Path] | None, model: "nn.Module"
+    reference: Path | None, baseline: str | None, images: Sequence[Path | str] | None, model: "nn.Module"
 ) -> "Tensor | None":
     """The images that units are ablated to: of the folder named; for the embedded digits 400 training digits, where they are wanted."""
     from .. import demo
