@@ -4,7 +4,9 @@ from .checks import InputError as InputError
 from .checks import InputTypeError as InputTypeError
 from .compression.distil import distil as distil
 from .compression.distil import recover as recover
+from .compression.files import load_compressed as load_compressed
 from .compression.files import load_pruned as load_pruned
+from .compression.files import save_compressed as save_compressed
 from .compression.files import save_pruned as save_pruned
 from .compression.importance import importance as importance
 from .compression.importance import list_importances as list_importances

@@ -1,6 +1,7 @@
-"""A pruned model as one file: safetensors with its architecture's name, arguments and widths, enough to build it again from.
+"""A smaller model as one file: safetensors with its architecture's name, arguments and widths, enough to build it again from.
 
-The file is read without the original model, and nothing in it is executed: weights are safetensors, the rest is JSON.
+Weights that several layers share are in it once. The file is read without the original model, and nothing in it is executed: weights
+are safetensors, the rest is JSON.
 """
 
 import hashlib
@@ -26,10 +27,11 @@ from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.view import unwrapped, view
 from .cut import part_of
+from .structure import described, restructure, weights_once
 
 FORMAT = "neuronpath.pruned"
 LARGEST = 1000  # times what a file holds: as large may a model have been before it was cut
-VERSIONS = ("1", "2")  # read; the last is written. 1 knew no heads
+VERSIONS = ("1", "2", "3")  # read; the last is written. 1 knew no heads, 2 no parts and ties
 NOT_SHAPE = {
     "pretrained",
     "pretrained_cfg",
@@ -40,13 +42,14 @@ NOT_SHAPE = {
 
 
 @checked
-def save_pruned(
+def save_compressed(
     model: nn.Module, path: str | os.PathLike, arguments: Mapping[str, Any] | None = None, overwrite: bool = False
 ) -> Path:
-    """Write a pruned timm model (or the demo's), whole or not at all; refuses an existing file unless ``overwrite``.
+    """Write a timm model (or the demo's), whole or not at all; refuses an existing file unless ``overwrite``.
 
     Args:
-        model: a model that timm.create_model made, pruned or not. LoRA of peft is merged into what is written.
+        model: a model that timm.create_model made, pruned, low-rank, recursive, all of it or nothing. LoRA of peft is merged into what
+            is written; what :func:`merge_` added up isn't written.
         path: the file, by custom .safetensors.
         arguments: what create_model was given beside the name and the number of classes (img_size, global_pool, ...), as JSON has it.
 
@@ -62,12 +65,18 @@ def save_pruned(
     if name != demo.ARCHITECTURE and not timm.is_model(name):
         raise InputError(
             f"{type(model).__name__} carries no name that timm knows; expected a model of timm.create_model "
-            "(others: save their state_dict, and prune again to load it)"
+            "(others: save their state_dict, and make them smaller again to load it)"
         )
     given = {} if name == demo.ARCHITECTURE else {"num_classes": model.num_classes}
     arguments = {**given, **(arguments or {})}
-    about = {"architecture": name, "arguments": arguments, "widths": vit.widths, "heads": _heads(model)}
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    about = {
+        "architecture": name,
+        "arguments": arguments,
+        "widths": vit.widths,
+        "heads": _heads(model),
+        **described(model),
+    }
+    weights = weights_once(model, about["same"])
     try:
         text = json.dumps(about)
     except TypeError as error:
@@ -85,9 +94,9 @@ def save_pruned(
 
 
 @checked
-def load_pruned(path: str | os.PathLike) -> nn.Module:
-    """The model that :func:`save_pruned` wrote, in eval mode on the CPU; raises InputError for a damaged or newer file."""
-    path = check_readable(path, "a file that save_pruned wrote")
+def load_compressed(path: str | os.PathLike) -> nn.Module:
+    """The model that :func:`save_compressed` wrote, in eval mode on the CPU; raises InputError for a damaged or newer file."""
+    path = check_readable(path, "a file that save_compressed wrote")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -95,12 +104,12 @@ def load_pruned(path: str | os.PathLike) -> nn.Module:
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from None
     except SafetensorError:
-        raise InputError(f"{path} is damaged or no safetensors; expected a file that save_pruned wrote") from None
+        raise InputError(f"{path} is damaged or no safetensors; expected a file that save_compressed wrote") from None
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path} holds no pruned model; expected a file that save_pruned wrote")
+        raise InputError(f"{path} holds no model; expected a file that save_compressed wrote")
     if metadata.get("version") not in VERSIONS:
         raise InputError(
-            f"{path} is of version {metadata.get('version')!r}; this neuronpath reads versions {' and '.join(VERSIONS)}"
+            f"{path} is of version {metadata.get('version')!r}; this neuronpath reads versions {VERSIONS[0]} to {VERSIONS[-1]}"
         )
     text = metadata.get("about", "")
     if metadata.get("digest") != _digest(text, weights):
@@ -150,7 +159,7 @@ def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> n
             if part.down.bias is None and f"{names[part.down]}.bias" in weights:  # compensation left one
                 part.down.bias = nn.Parameter(torch.zeros(part.down.out_features))
     model.to(next(value.dtype for value in weights.values() if value.is_floating_point()))
-    fit(model, weights, path)
+    fit(model, restructure(model, about, weights, path), path)
     return model.eval()
 
 
@@ -188,6 +197,9 @@ def _check_same(model: nn.Module, again: nn.Module, name: str) -> None:
         raise InputError(
             f"{name} built again gives other logits than the model; expected arguments= to hold all that create_model was given"
         )
+
+
+save_pruned, load_pruned = save_compressed, load_compressed  # what they were called when models were pruned only
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

@@ -480,15 +480,17 @@ def test_files_that_cannot_be_used_are_refused(demo, tmp_path):
     refused("is damaged or no safetensors", b"")
     refused("is damaged or no safetensors", b"not at all")
     refused(
-        "is of version '3'; this neuronpath reads versions 1 and 2", whole.replace(b'"version":"2"', b'"version":"3"')
+        "is of version '4'; this neuronpath reads versions 1 to 3", whole.replace(b'"version":"3"', b'"version":"4"')
     )
     refused("have changed since they were written", whole[:-8] + bytes(8))
     refused("have changed since they were written", whole.replace(b"[64, 64, 64", b"[64, 64, 32"))
     save_file({"x": torch.zeros(2)}, path)
-    refused("holds no pruned model", path.read_bytes())
+    refused("holds no model", path.read_bytes())
     with pytest.raises(nph.InputError, match=r"s.safetensors exists already"):
         nph.save_pruned(small, path)
-    with pytest.raises(nph.InputError, match=r"none.safetensors doesn't exist; expected a file that save_pruned wrote"):
+    with pytest.raises(
+        nph.InputError, match=r"none.safetensors doesn't exist; expected a file that save_compressed wrote"
+    ):
         nph.load_pruned(tmp_path / "none.safetensors")
 
 
