@@ -41,9 +41,9 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12)
         _legend(figure)
         return figure
     drawn = sorted(labels[np.argsort(-counts, kind="stable")[:classes]].tolist())
-    columns = min(len(drawn), 2 if len(layout.blocks) > 8 else 3)
+    columns = 2 if len(layout.blocks) > 8 or len(drawn) in (2, 4) else 3
     rows = -(-len(drawn) // columns)
-    wide = min(1.2 + 0.42 * paths.units.shape[1] ** 0.9, 15.0 / columns)
+    wide = min(1.2 + 0.42 * paths.units.shape[1] ** 0.9, 14.0 / columns)
     figure = Picture(figsize=(wide * columns, (2.9 if layout.both else 2.3) * rows + 0.5), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
     for each, target in zip(axes, drawn, strict=False):
