@@ -66,10 +66,19 @@ def path_drawing(path: NeuronPaths, largest: float) -> Drawing:
         "axis": layout.axis,
         "hit": round(column * len(layout.blocks) / sites, 1) if k == 1 else None,
         "blocks": [[block, round(LEFT + column * (at + 0.5), 1)] for at, block in enumerate(layout.blocks)],
-        "ticks": [[name, height(place)] for place, name in layout.ticks()],
+        "ticks": _apart([[name, height(place)] for place, name in layout.ticks()]),
         "line": [[point["x"], point["y"]] for point in shown[::k]],
         "points": shown,
     }
+
+
+def _apart(ticks: list[Any]) -> list[Any]:
+    """Ticks (name, y) from below, less those that would touch the one before."""
+    found = ticks[:1]
+    for tick in ticks[1:]:
+        if found[-1][1] - tick[1] >= 10:
+            found.append(tick)
+    return found
 
 
 def circuit_drawing(circuit: Circuit) -> Drawing:

@@ -55,7 +55,8 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined, finalize=lambda value: printable(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters["number"] = lambda value: f"{value:.4g}"
-    environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters["probability"] = lambda value: f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
+    environment.filters["signed"] = lambda value: f"{value:+.3f}" if abs(value) >= 0.01 else f"{value:+.1g}"
     environment.policies["json.dumps_function"] = json.dumps
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment

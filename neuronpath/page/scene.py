@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data.pixels import SMALL, data_uri, short_name, to_pixels
+from ..models.class_names import class_namer
 from ..paths.circuit import Circuit
-from ..paths.layout import Layout, largest_of, round_values
+from ..paths.layout import Layout, largest_of, round_end, round_values
 from ..paths.neuron_paths import NeuronPaths
 from .drawing import circuit_drawing, graph_drawing, key_of, path_drawing, radius_of, short_of
 from .measured import Measured, Way, times_of
@@ -40,6 +41,7 @@ def scene(
     first = next(iter(ways.values()))
     places = [place for way in ways.values() for place in _places(way)]
     scales = {name: _scale(way) for name, way in ways.items()}
+    truth = None if labels is None else _named(labels, first, model)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -51,7 +53,7 @@ def scene(
         "images": [
             {
                 **_image(images[i], first.names[i], model, pictures[i] if pictures else None),
-                **_decision(i, ways, measured, labels),
+                **_decision(i, ways, measured, truth),
                 "views": [_view(i, way, measured[name], scales[name]) for name, way in ways.items()],
             }
             for i in range(len(images))
@@ -90,15 +92,27 @@ def _class(way: Way, label: int, probability: float | None = None) -> Plain | No
     return {"label": label, "name": name, "probability": None if probability is None else _known(probability)}
 
 
-def _decision(number: int, ways: Mapping[str, Way], measured: Mapping[str, Measured], labels: Tensor | None) -> Plain:
+def _named(labels: Tensor, way: Way, model: nn.Module | None) -> list[Plain]:
+    """Classes with their names: those of the way's, or the model's own where these agree."""
+    namer = class_namer(model) if model is not None else lambda label: None
+    agree = all(namer(label) == name for label, name in way.class_names.items())
+    found = []
+    for label in labels.tolist():
+        name = way.class_names.get(label) or (namer(label) if agree else None)
+        found.append({"label": label, "name": name or str(label), "probability": None})
+    return found
+
+
+def _decision(
+    number: int, ways: Mapping[str, Way], measured: Mapping[str, Measured], labels: list[Plain] | None
+) -> Plain:
     """What the model says of an image, what it is, and whether that is right; None where it isn't known."""
-    first = next(iter(ways.values()))
     predicted = None
     for name, way in ways.items():
         source = way if isinstance(way, NeuronPaths) else measured[name]
         if predicted is None and source.predicted is not None and source.predicted_probability is not None:
             predicted = _class(way, int(source.predicted[number]), float(source.predicted_probability[number]))
-    truth = None if labels is None else _class(first, int(labels[number]))
+    truth = None if labels is None else labels[number]
     right = None if truth is None or predicted is None else truth["label"] == predicted["label"]
     return {"predicted": predicted, "truth": truth, "right": right}
 
@@ -112,6 +126,7 @@ def _view(number: int, way: Way, measured: Measured, scale: float) -> Plain:
     return {
         "target": _class(way, int(way.target[number]), clean),
         "taken": None if without is None or not clean else round(1 - without / clean, 4),
+        "end": round_end(max((effect["value"] for effect in view["effects"]), default=1.0)),
         **view,
         "drawing": path_drawing(way[number], scale) if isinstance(way, NeuronPaths) else circuit_drawing(way[number]),
         "graph": None if graph is None else graph_drawing(graph),

@@ -121,6 +121,14 @@ def label_sides(
     return sides
 
 
+def round_end(most: float) -> float:
+    """Where bars of probabilities end that are at most this: at 1, or where all are small at a round number."""
+    if not 0 < most <= 0.2:
+        return 1.0
+    power = 10 ** math.floor(math.log10(most))
+    return float(f"{next(step * power for step in (1, 2, 5, 10) if step * power >= most * (1 - 1e-9)):.1g}")
+
+
 def round_values(largest: float) -> list[float]:
     """Two round numbers for the legend of a scale that ends at ``largest``: 1, 2 or 5 by a power of ten, and a tenth of it."""
     power = 10 ** math.floor(math.log10(largest))

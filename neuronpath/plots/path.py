@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from ..checks import InputError, checked
 from ..data.given import Images, sliceable
-from ..paths.layout import CLEAR, Layout, label_sides, largest_of, points_of, round_values
+from ..paths.layout import CLEAR, Layout, label_sides, largest_of, points_of, round_end, round_values
 from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
 from .parts import (
@@ -114,7 +114,7 @@ def _left(ax: Axes, path: NeuronPaths) -> None:
     for row, ((name, value), colour) in enumerate(zip(known.items(), (LINE, BLACK, FAINT), strict=False)):
         ax.barh(row, value, 0.3, color=colour)
         ax.annotate(f"{name} {value:.3f}", (0, row), (0, 6), textcoords="offset points", fontsize=SMALL)
-    ax.set(xlim=(0, 1), ylim=(len(known) - 0.7, -0.9))
+    ax.set(xlim=(0, round_end(max(known.values(), default=1.0))), ylim=(len(known) - 0.7, -0.9))
     ax.set_axis_off()
 
 
