@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.auto import tqdm as fitting_tqdm
 
-from ..checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ..checks import InputError, InputTypeError, check_count, checked
 from ..compression.files import digest_of
 from ..data.containers import Item
 from ..data.places import is_address
@@ -28,7 +28,6 @@ from ..models.vit import ViT
 from ..paths.columns import ABOUT, write_table
 from ..paths.neuron_paths import versions
 from ..paths.run import ERRORS, FORMAT, LISTING, RECORD, SHARDS, VERSION, Run
-from .engines import list_engines
 from .engines.registry import Resources, engine_named
 from .folder import at_work, values_that_differ
 from .listing import Shards, difference, digest_of_ids, listed, write_listing
@@ -100,7 +99,7 @@ def run(
     for name, number, least in (("max_errors", max_errors, 0), ("gpus", gpus, 0), ("workers", workers, 1)):
         if number is not None:
             check_count(name, number, least)
-    check_one_of("engine", engine, list_engines())
+    work_on = engine_named(engine)
     if is_address(os.fspath(out)):
         raise InputError(f"out is {out}; expected a folder of this machine, where one process can lock it")
     if device is not None:
@@ -151,7 +150,7 @@ def run(
             )
         )
         resources = Resources(gpus, workers, device)
-        results = engine_named(engine)(work, todo, resources) if todo else iter(())
+        results = work_on(work, todo, resources) if todo else iter(())
         try:
             for done in results:
                 _write_errors(errors / f"{done.number:06d}.parquet", done.errors)

@@ -28,6 +28,11 @@ def tiny(seed=0):
     ).eval()
 
 
+def as_grey(image):
+    """A transform of the user's own."""
+    return torch.from_numpy(np.array(image, np.float32))[None] / 255
+
+
 @pytest.fixture(scope="module")
 def model():
     return tiny()
@@ -174,7 +179,7 @@ def test_a_file_that_vanishes_in_mid_run(model, photos, tmp_path):
 
     def transform(image):
         gone.unlink(missing_ok=True)
-        return torch.from_numpy(np.asarray(image, np.float32))[None] / 255
+        return as_grey(image)
 
     run = nph.run(photos, model, tmp_path / "run", shard_size=8, batch_size=4, transform=transform, **FAST)
     assert (len(run), run.errors["id"].tolist()) == (39, [str(gone.relative_to(photos))])

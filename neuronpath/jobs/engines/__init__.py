@@ -1,6 +1,5 @@
-"""Where shards are worked on; one engine a file."""
+"""Where shards are worked on; one engine a file, which is imported when it is asked for."""
 
-from . import local  # noqa: F401  (it registers)
 from .registry import list_engines, register_engine
 
 __all__ = ["list_engines", "register_engine"]

@@ -1,9 +1,12 @@
 """The engines by their names."""
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ...checks import check_one_of
+from ...checks import InputError, check_one_of
 from ..work import Done, Shard
 
 
@@ -44,10 +47,16 @@ def register_engine(name: str) -> Callable[[Engine], Engine]:
 
 def list_engines() -> list[str]:
     """The names of all engines."""
-    return sorted(ENGINES)
+    files = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])} - {"registry"}
+    return sorted(files | ENGINES.keys())
 
 
 def engine_named(name: str) -> Engine:
-    """An engine by its name."""
+    """An engine by its name; raises InputError for one that isn't there, or whose package isn't installed."""
     check_one_of("engine", name, list_engines())
+    if name not in ENGINES:
+        try:
+            importlib.import_module(f".{name}", __package__)
+        except ModuleNotFoundError as error:
+            raise InputError(f'engine {name!r} wants {error.name}: pip install "neuronpath[{name}]"') from None
     return ENGINES[name]
