@@ -25,6 +25,7 @@ from ..runs.joined import joined
 from ..units import Unit
 from .evaluate import RESAMPLES, interval
 
+NAMED = 4  # units that are shown by name
 OTHERS = 256  # held-out images, of all classes, on which a circuit is tried as one of another class: at most
 
 
@@ -62,6 +63,15 @@ class ClassCircuit:
     """The share that counts as kept."""
     settings: Settings
     """What made it: baseline, tokens, the model's name and sites, versions."""
+
+    def __repr__(self) -> str:
+        """A few lines: the circuit, and what it does beside a random one of the same make-up."""
+        first = "; ".join(map(str, self.units[:NAMED])) + ("; ..." if len(self.units) > NAMED else "")
+        heads = sum(unit.kind == "head" for unit in self.units)
+        make_up = f"{heads} heads and {len(self.units) - heads} neurons{'' if self.found else ', not found'}"
+        wide = self.figures.pivot(index=["images", "circuit", "n"], columns="figure", values="mean").round(3)
+        text = wide.reset_index().rename_axis(None, axis=1).to_string(index=False)
+        return f"ClassCircuit(class {self.label}, {self.criterion}: {make_up}: {first})\n{text}\n"
 
 
 @checked

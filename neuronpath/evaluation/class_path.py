@@ -46,6 +46,13 @@ class ClassPath:
     converged: bool
     """Whether no swap promised anything any more."""
 
+    def __repr__(self) -> str:
+        """A few lines: the path, and what it is worth on the images that it was found on and on others."""
+        path = " ".join("+".join(map(str, site)) for site in self.units.tolist())
+        how = f"{self.sweeps} sweeps{'' if self.converged else ', not converged'}"
+        worth = self.figures[["images", "path", "n", "score", "removal_relative", "flips"]].round(4)
+        return f"ClassPath(class {self.label}: {path}; {how})\n{worth.to_string(index=False)}\n"
+
 
 @checked
 def class_path(

@@ -75,6 +75,12 @@ class ViT:
     around: Callable[[Tensor, Tensor], Tensor] | None = None
     """Of a model that holds the vision transformer: images and the last block's output to the whole model's output."""
 
+    def __repr__(self) -> str:
+        kinds = [f"{kind}s" for kind in dict.fromkeys(place.kind for place in self.places)]
+        return (
+            f"ViT({type(self.model).__name__}, {len(self.blocks)} blocks, {' and '.join(kinds)}, token={self.token!r})"
+        )
+
     @cached_property
     def places(self) -> list[Place]:
         """The sites as results note them down."""

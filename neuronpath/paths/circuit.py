@@ -15,7 +15,7 @@ from ..checks import InputError, check_index, check_number, check_one_of, checke
 from ..units import Unit, as_unit
 from .documents import check_circuit, class_names_of, figures, read_document, texts, without_nan, write_document
 from .settings import Settings
-from .tables import as_html, as_text, names_of, without_common_folder
+from .tables import as_html, as_text, names_apart, names_of, without_common_folder
 
 FORMAT, VERSION = "neuronpath.circuit", 1
 CRITERIA = ("keep", "break", "both")
@@ -86,7 +86,7 @@ class Circuit:
         return replace(
             parts[0],
             units=tuple(units for part in parts for units in part.units),
-            names=tuple(name for part in parts for name in part.names),
+            names=names_apart([part.names for part in parts]),
             class_names={label: name for part in parts for label, name in part.class_names.items()},
             **merged,
         )

@@ -9,11 +9,15 @@ import torch
 from ..checks import InputError, InputTypeError, checked
 from .neuron_paths import TENSORS, NeuronPaths
 from .settings import Settings
+from .tables import names_apart
 
 
 @checked
 def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
-    """The paths of all parts as one; they must come from one model and one method."""
+    """The paths of all parts as one; they must come from one model and one method.
+
+    Names are kept apart: those that are only numbers go on counting, and one that was there before gets " (2)".
+    """
     parts = list(parts)
     if not parts:
         raise InputError("concat got no paths; expected at least one NeuronPaths")
@@ -34,7 +38,7 @@ def concat(parts: Iterable[NeuronPaths]) -> NeuronPaths:
     merged: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in TENSORS}
     return replace(
         parts[0],
-        names=tuple(name for part in parts for name in part.names),
+        names=names_apart([part.names for part in parts]),
         class_names={label: name for part in parts for label, name in part.class_names.items()},
         **merged,
     )

@@ -54,3 +54,19 @@ def without_common_folder(names: Sequence[str]) -> list[str]:
     """File names less the folders that they all share."""
     shared = os.path.commonpath(map(os.path.dirname, names)) if names and all(map(os.path.isabs, names)) else ""
     return [os.path.relpath(name, shared) if shared else name for name in names]
+
+
+def names_apart(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The names of all parts, no two alike that come from different ones."""
+    names = [name for part in parts for name in part]
+    if len(parts) > 1 and all(list(part) == [str(i) for i in range(len(part))] for part in parts):
+        return tuple(str(i) for i in range(len(names)))
+    used, found = set[str](), list[str]()
+    for part in parts:
+        for name in part:
+            number, own = 2, name
+            while own in used:
+                own, number = f"{name} ({number})", number + 1
+            found.append(own)
+        used = set(found)
+    return tuple(found)

@@ -139,7 +139,8 @@ def show_image(ax: Axes, image: Tensor, title: str = "", model: nn.Module | None
     ax.imshow(to_pixels(image, model), cmap="gray", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    ax.set_title(plain(short_name(title)), fontsize=TEXT - 0.5)
+    name = f"image {title}" if title.isdecimal() else title  # "5" above a 9 would be taken for its class
+    ax.set_title(plain(short_name(name)), fontsize=TEXT - 0.5)
 
 
 def check_paths(paths: NeuronPaths, images: Tensor | None = None, index: int = 0) -> None:

@@ -30,6 +30,19 @@ def test_frequency_and_consensus_by_counting(digits):
         assert agreement[block] == pytest.approx(neurons.count(common[block, 0].item()) / 100)
 
 
+def test_class_results_are_a_few_lines(digits):
+    model, images, labels, _ = digits
+    found = nph.class_path(model, images[labels == 1], 1)
+    text = repr(found)
+    assert len(text) < 700
+    assert text.count("\n") <= 8
+    assert f"class 1: {' '.join(str(int(unit)) for unit in found[1].units[:, 0])}; " in text
+    circuits = nph.class_circuit(model, images[labels == 1], 1, keep=0.5)
+    assert len(repr(circuits)) < 1100
+    assert str(circuits[1].units[0]) in repr(circuits)
+    assert len(repr(nph.view(model))) < 100
+
+
 def test_similarity_by_hand(digits):
     _, _, labels, paths = digits
     table = nph.similarity(paths, labels)

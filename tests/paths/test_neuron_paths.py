@@ -100,6 +100,15 @@ def test_indexing_like_numpy(paths):
     assert [p.names[0] for p in paths] == list("abcde")
 
 
+def test_concat_keeps_names_apart(paths):
+    numbered = paths.renamed(["0", "1", "2", "3", "4"])
+    assert nph.concat([numbered, numbered[:2]]).names == ("0", "1", "2", "3", "4", "5", "6")
+    assert nph.concat([numbered[:2], numbered[2:]]).names == numbered.names
+    assert nph.concat([paths[:2], paths[1:3], paths[:1]]).names == ("a", "b", "b (2)", "c", "a (2)")
+    odd = paths[:2].renamed(["a", "a (2)"])
+    assert nph.concat([odd, paths[:1], paths[:1]]).names == ("a", "a (2)", "a (3)", "a (4)")
+
+
 def test_concat_is_the_inverse_of_indexing(paths):
     assert nph.concat([paths[:2], paths[2:]]) == paths
     with pytest.raises(nph.InputError, match="no paths"):
