@@ -6,6 +6,7 @@ there.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,24 @@ class Unit(NamedTuple):
 
     def __str__(self) -> str:
         return f"block {self.block}, {self.kind} {self.index}"
+
+
+Passes = Sequence[tuple[int, int]]
+"""Of a model whose blocks share weights every block's (loop, shared block); empty for any other."""
+
+
+def loop_ends(passes: Passes) -> list[int]:
+    """The last block of every loop: of a cycle through the shared blocks, or of a run of neighbours that share."""
+    shared = [number for _, number in passes]
+    runs = len(set(shared)) > 1 and any(a == b for a, b in pairwise(shared))
+    here: set[int] = set()
+    ends = []
+    for block, (now, then) in enumerate(pairwise(shared)):
+        here.add(now)
+        if (now != then) if runs else (then in here):
+            ends.append(block)
+            here.clear()
+    return [*ends, len(shared) - 1] if shared else []
 
 
 class Place(NamedTuple):

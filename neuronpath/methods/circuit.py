@@ -130,7 +130,7 @@ def prepared(
         halves = [reference[: (len(reference) + 1) // 2], reference[(len(reference) + 1) // 2 :]]
     settings = Settings(
         method="circuit", token=vit.token, baseline=baseline, influence="live", seed=seed, model=architecture(vit.inner or vit.model),
-        sites=tuple(vit.places), fingerprint=vit.fingerprint, versions=versions(),
+        sites=tuple(vit.places), passes=tuple(vit.passes), fingerprint=vit.fingerprint, versions=versions(),
     )  # fmt: skip
     return vit, [ablation(vit, baseline, half, n_images, seed) for half in halves], settings
 

@@ -167,6 +167,7 @@ def find_path(
         precision=precision,
         model=architecture(vit.inner or vit.model),
         sites=tuple(vit.places),
+        passes=tuple(vit.passes),
         fingerprint=vit.fingerprint,
         versions=versions(),
     )

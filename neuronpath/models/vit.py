@@ -1,7 +1,6 @@
 """A vision transformer as this library sees it: embed -> blocks -> readout, where its units are, which tokens it pools."""
 
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..units import Place
+from ..units import Place, loop_ends
 from .adapters import plain_state
 from .factored import parts_of
 from .hooks import input_replaced
@@ -123,19 +122,9 @@ class ViT:
     @cached_property
     def loop_ends(self) -> list[int]:
         """The last block of every loop: of a cycle, or of a run of neighbours that share; of a model without loops each quarter's."""
-        last = len(self.blocks) - 1
-        if not self.passes:
-            return sorted({(quarter * len(self.blocks)) // 4 - 1 for quarter in range(1, 5)} - {-1})
-        shared = [number for _, number in self.passes]
-        runs = len(set(shared)) > 1 and any(a == b for a, b in itertools.pairwise(shared))
-        here: set[int] = set()
-        ends = []
-        for block, (now, then) in enumerate(itertools.pairwise(shared)):
-            here.add(now)
-            if (now != then) if runs else (then in here):
-                ends.append(block)
-                here.clear()
-        return [*ends, last]
+        if self.passes:
+            return loop_ends(self.passes)
+        return sorted({(quarter * len(self.blocks)) // 4 - 1 for quarter in range(1, 5)} - {-1})
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from ..checks import InputError, check_index, check_number, check_one_of, checke
 from ..units import Unit, as_unit
 from .documents import check_circuit, class_names_of, figures, read_document, texts, without_nan, write_document
 from .settings import Settings
-from .tables import as_html, as_text, names_apart, names_of, without_common_folder
+from .tables import as_html, as_text, names_apart, names_of, of_passes, without_common_folder
 
 FORMAT, VERSION = "neuronpath.circuit", 1
 CRITERIA = ("keep", "break", "both")
@@ -180,6 +180,7 @@ class Circuit:
         ]
         frame = pd.DataFrame(rows, columns=["image", "block", "kind", "unit", "rank"])
         frame.insert(1, "name", names_of(frame["image"], self.names))
+        frame = frame.assign(**of_passes(self.settings.passes, frame["block"]))
         return frame.assign(**{name: getattr(self, name).numpy()[frame["image"]] for name in TENSORS})
 
     @checked

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..units import Place, Unit
+from ..units import Passes, Place, Unit
 from .neuron_paths import NeuronPaths
 
 ASIDE = 0.22  # of a block: where it has both, heads stand so far left of its middle and neurons right of it
@@ -31,8 +31,8 @@ class Point:
 class Layout:
     """The places of units: ``x`` in blocks, ``y`` from 0 to ``height``. With one kind of units ``y`` is their index."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self.places = list(places)
+    def __init__(self, places: Sequence[Place], passes: Passes = ()) -> None:
+        self.places, self.passes = list(places), passes
         self.kinds = list(dict.fromkeys(place.kind for place in self.places))
         self.blocks = sorted({place.block for place in self.places})
         self.widest = {kind: max(p.width for p in self.places if p.kind == kind) for kind in self.kinds}
@@ -81,7 +81,7 @@ def largest_of(paths: NeuronPaths) -> float:
 
 def points_of(path: NeuronPaths, largest: float | None = None) -> tuple[Layout, list[Point]]:
     """The layout and the points of one image's path (B = 1), site by site; ``largest`` is the end of the scale of their sizes."""
-    layout, largest = Layout(path.places), largest or largest_of(path)
+    layout, largest = Layout(path.places, path.settings.passes), largest or largest_of(path)
     units, worth, active = path.units[0].tolist(), path.attribution[0].tolist(), path.activations[0].tolist()
     points = [
         Point(Unit(block, units[site][k], kind), worth[site][k], active[site][k], layout.x(site), float(layout.y(site, units[site][k])),

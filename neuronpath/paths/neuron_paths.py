@@ -21,7 +21,7 @@ from ..version import __version__
 from .documents import read_document, write_document
 from .path_file import FORMAT, PER_UNIT, VERSIONS, as_document, from_document
 from .settings import Settings
-from .tables import as_html, as_text, names_of, path_text, without_common_folder
+from .tables import as_html, as_text, names_of, of_passes, path_text, without_common_folder
 
 ROWS = 20  # in a notebook, at most
 DELTA = 1e-3  # what is aimed for
@@ -151,16 +151,16 @@ class NeuronPaths:
         """What a person reads first: a small table's columns by their titles, a cell an image.
 
         In "path" a block's neurons stand as numbers, its heads as h0, h1, ..., several units of one block are joined by "+", and
-        those of negative attribution stand in brackets. "without it" is the target's probability with the path ablated, "without
-        random" with a random path in its place, "flips" what the model says without the path. A relative delta above 0.1 % is
-        marked "!".
+        those of negative attribution stand in brackets; "|" is between two loops of a recursive model. "without it" is the target's
+        probability with the path ablated, "without random" with a random path in its place, "flips" what the model says without
+        the path. A relative delta above 0.1 % is marked "!".
         """
         columns = {
             "image": without_common_folder(self.names),
             "predicted": self._with_probability(self.predicted, self.predicted_probability),
             "target": [self.name_of(c) if c >= 0 else "" for c in self.target.tolist()],
             "path": [
-                path_text(self.places, *path)
+                path_text(self.places, *path, self.settings.passes)
                 for path in zip(self.units.tolist(), self.attribution.tolist(), strict=True)
             ],
             "score": ["" if math.isnan(score) else f"{score:.4g}" for score in self.score.tolist()],
@@ -227,7 +227,10 @@ class NeuronPaths:
         return replace(self, names=tuple(map(str, names)))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for every unit of every path: image, block, kind ("neuron", "head"), rank (0 .. K - 1), unit and its worth."""
+        """One row for every unit of every path: image, block, kind ("neuron", "head"), rank (0 .. K - 1), unit and its worth.
+
+        Of a model whose blocks share weights also loop and shared_block.
+        """
         index = np.indices(tuple(self.units.shape)).reshape(3, -1)
         blocks, kinds, _ = (np.array(column) for column in zip(*self.places, strict=True))
         per_image = {name: getattr(self, name).numpy()[index[0]] for name in _PER_IMAGE}
@@ -236,6 +239,7 @@ class NeuronPaths:
                 "image": index[0],
                 "name": names_of(index[0], self.names),
                 "block": blocks[index[1]],
+                **of_passes(self.settings.passes, blocks[index[1]]),
                 "kind": kinds[index[1]],
                 "rank": index[2],
                 "unit": self.units.flatten().numpy(),

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 from ..checks import fits, shown, words
-from ..units import KINDS, Place, units_named
+from ..units import KINDS, Place, Unit, units_named
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Settings:
     """The architecture's name."""
     sites: tuple[Place, ...] = ()
     """(block, kind, width) of every site; empty where it isn't known."""
+    passes: tuple[tuple[int, int], ...] = ()
+    """Of a model whose blocks share weights the (loop, shared block) of every block; empty for any other."""
     fingerprint: str | None = None
     """A name for the names and shapes of the model's weights."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +46,17 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {**asdict(self), "sites": [list(place) for place in self.sites], "versions": dict(self.versions)}
+        found = {**asdict(self), "sites": [list(place) for place in self.sites], "versions": dict(self.versions)}
+        if not self.passes:  # as files were before models could loop
+            del found["passes"]
+        return found
+
+    def name_of(self, unit: Unit) -> str:
+        """A unit's name: by its block, or by loop and shared block where the model's blocks share weights."""
+        if not self.passes:
+            return str(unit)
+        loop, shared = self.passes[unit.block]
+        return f"loop {loop}, block {shared}, {unit.kind} {unit.index}"
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Settings":
@@ -54,14 +66,19 @@ class Settings:
         if unknown:
             raise ValueError(f"settings hold {min(unknown)!r}")
         for name, value in found.items():
-            if name != "sites" and not fits(value, hints[name]):
+            if name not in ("sites", "passes") and not fits(value, hints[name]):
                 raise ValueError(f"settings hold {shown(value)} as {name}; expected {words(hints[name])}")
         sites = tuple(Place(block, kind, width) for block, kind, width in found.get("sites", ()))
         if any(type(place.block) is not int or type(place.width) is not int for place in sites):
             raise ValueError("settings hold a site whose block and width are no whole numbers")
         if any(place.kind not in KINDS["both"] or place.width < 1 or place.block < 0 for place in sites):
             raise ValueError("settings hold a site of no kind that is known")
-        return cls(**{**found, "sites": sites, "versions": dict(found.get("versions", {}))})
+        passes = tuple((loop, shared) for loop, shared in found.get("passes", ()))
+        if passes and {type(number) for each in passes for number in each} != {int}:
+            raise ValueError("settings hold passes that are no whole numbers")
+        if passes and len(passes) <= max((place.block for place in sites), default=0):
+            raise ValueError("settings hold fewer passes than blocks")
+        return cls(**{**found, "sites": sites, "passes": passes, "versions": dict(found.get("versions", {}))})
 
     @classmethod
     def from_version_1(cls, found: Mapping[str, Any]) -> "Settings":

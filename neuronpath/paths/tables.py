@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import printable
-from ..units import Place
+from ..units import Passes, Place, loop_ends
 
 Columns = Mapping[str, Sequence[str]]  # the cells by the column's title
 
@@ -41,13 +41,27 @@ def names_of(images: Sequence[int] | np.ndarray | pd.Series, names: Sequence[str
     return pd.Series(np.array(names, dtype=object)[np.asarray(images, dtype=int)], dtype=object)
 
 
-def path_text(places: Sequence[Place], units: Sequence[Sequence[int]], attribution: Sequence[Sequence[float]]) -> str:
-    """One path, block by block: neurons as numbers, heads as h0, h1, ..., joined by "+"; those of negative attribution in brackets."""
+def path_text(
+    places: Sequence[Place], units: Sequence[Sequence[int]], attribution: Sequence[Sequence[float]], passes: Passes = ()
+) -> str:
+    """One path, block by block: neurons as numbers, heads as h0, h1, ..., joined by "+"; those of negative attribution in brackets.
+
+    Between two loops of a model whose blocks share weights stands "|".
+    """
+    ends = set(loop_ends(passes)[:-1])
     cells: dict[int, list[str]] = {}
     for place, row, worth in zip(places, units, attribution, strict=True):
         names = [f"h{unit}" if place.kind == "head" else str(unit) for unit in row]
         cells.setdefault(place.block, []).extend(f"({n})" if w < 0 else n for n, w in zip(names, worth, strict=True))
-    return " ".join("+".join(cell) for cell in cells.values())
+    return " ".join("+".join(cell) + " |" * (block in ends) for block, cell in cells.items())
+
+
+def of_passes(passes: Passes, blocks: Sequence[int] | np.ndarray | pd.Series) -> dict[str, np.ndarray]:
+    """A table's columns of loops and shared blocks for rows of these blocks; none for a model without loops."""
+    if not passes:
+        return {}
+    loop, shared = np.array(passes)[np.asarray(blocks, dtype=int)].reshape(-1, 2).T
+    return {"loop": loop, "shared_block": shared}
 
 
 def without_common_folder(names: Sequence[str]) -> list[str]:

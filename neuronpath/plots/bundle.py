@@ -32,7 +32,7 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12)
     """
     check_paths(paths)
     check_count("classes", classes)
-    layout = Layout(paths.places)
+    layout = Layout(paths.places, paths.settings.passes)
     labels, counts = np.unique(paths.target.numpy(), return_counts=True)
     if ax is not None or len(labels) == 1:
         figure, ax = axes_for(ax, (block_width(paths.units.shape[1]) + 0.6, 5.2 if layout.both else 4.4))
@@ -57,7 +57,11 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12)
         each.tick_params(labelbottom=at + columns >= len(drawn))
         each.set_visible(at < len(drawn))
     left_out = len(labels) - len(drawn)
-    figure.supxlabel("block" + f" ({left_out} more classes have fewer images)" * (left_out > 0), fontsize=9.5)
+    figure.supxlabel(
+        ("loop.block" if paths.settings.passes else "block")
+        + f" ({left_out} more classes have fewer images)" * (left_out > 0),
+        fontsize=9.5,
+    )
     figure.supylabel(layout.axis, fontsize=9.5)
     _legend(figure)
     return figure

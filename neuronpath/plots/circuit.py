@@ -9,7 +9,8 @@ from ..checks import InputError, check_index, checked
 from ..data.given import Images, sliceable
 from ..paths.circuit import Circuit
 from ..paths.circuit_layout import Stacks
-from .parts import BLACK, BLUE, FAINT, LINE, ORANGE, SMALL, Picture, plain, show_image, tidy
+from ..units import Passes
+from .parts import BLACK, BLUE, FAINT, LINE, ORANGE, SMALL, Picture, block_ticks, plain, show_image, tidy
 from .path import MARKS, short
 
 COLOURS = {"neuron": BLUE, "head": ORANGE}
@@ -51,7 +52,7 @@ def plot_circuit(circuit: Circuit, images: Images | None = None, index: int = 0)
     axes = figure.subplots(1, beside + 2, width_ratios=[2.2] * beside + [wide, 3.0])
     if images is not None:
         show_image(axes[0], images[index], one.names[0])
-    _units(axes[-2], stacks, few)
+    _units(axes[-2], stacks, few, one.settings.passes)
     axes[-2].set_title(_title(one), fontsize=10)
     _bars(axes[-1], one)
     return figure
@@ -64,7 +65,7 @@ def _title(one: Circuit) -> str:
     return f"class {plain(one.class_names.get(target, target))}: {len(one.units[0])} units of {of:,} that {DONE[one.criterion]}{fail}"
 
 
-def _units(ax: Axes, stacks: Stacks, few: bool) -> None:
+def _units(ax: Axes, stacks: Stacks, few: bool, passes: Passes) -> None:
     """The units as points; of ``few`` each with its name, else the names of the first below and the number above every column."""
     for block in stacks.blocks[::2]:
         ax.axvspan(block - 0.5, block + 0.5, color=FAINT, alpha=0.3, linewidth=0, zorder=0)
@@ -84,8 +85,8 @@ def _units(ax: Axes, stacks: Stacks, few: bool) -> None:
                 weight="bold", color=COLOURS[kind])  # fmt: skip
     tidy(ax)
     ax.spines["left"].set_visible(False)
-    ax.set(xlim=(stacks.blocks[0] - 0.5, stacks.blocks[-1] + 0.5), ylim=(-0.4, stacks.height + 0.6), xlabel="block")
-    ax.set_xticks(stacks.blocks)
+    ax.set(xlim=(stacks.blocks[0] - 0.5, stacks.blocks[-1] + 0.5), ylim=(-0.4, stacks.height + 0.6))
+    block_ticks(ax, stacks.blocks, passes)
     ax.set_yticks(list(stacks.bases.values()), [f"{kind}s" for kind in stacks.bases])
     ax.tick_params("y", length=0)
 

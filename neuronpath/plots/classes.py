@@ -43,7 +43,7 @@ def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     have no bar of their own.
     """
     check_paths(paths)
-    layout = Layout(paths.places)
+    layout = Layout(paths.places, paths.settings.passes)
     images, sites, k = paths.units.shape
     own = ax is None
     figure, ax = axes_for(ax, (block_width(sites) + 1.6, 4.6))

@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 from ..checks import InputError, check_count, checked
 from ..paths.graph import PathGraph
 from ..paths.graph_layout import RAIL, GraphLayout, Places, side_of
-from ..units import Unit
-from .parts import LOWERS, RAISES, SMALL, TEXT, axes_for, plain, tidy
+from ..units import Passes, Unit
+from .parts import LOWERS, RAISES, SMALL, TEXT, axes_for, block_ticks, plain, tidy
 from .path import MARKS, short
 
 WIDEST, DASHES = 7.0, (0, (2.2, 0.9))  # points, and in line widths
@@ -45,7 +45,7 @@ def plot_graph(graph: PathGraph, index: int = 0, ax: Axes | None = None, *, edge
     figure, ax = axes_for(ax, (min(2.8 + 0.85 * len(layout.blocks), 14), 5))
     _draw_edges(ax, layout)
     _draw_units(ax, list(layout.places), layout.total, layout.places)
-    _frame(ax, layout)
+    _frame(ax, layout, graph.settings.passes)
     ax.set_title(_title(graph, layout), fontsize=10)
     return figure
 
@@ -97,14 +97,13 @@ def _draw_units(ax: Axes, units: Sequence[Unit], total: dict[Unit, float], place
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, frameon=False, fontsize=SMALL)
 
 
-def _frame(ax: Axes, layout: GraphLayout) -> None:
+def _frame(ax: Axes, layout: GraphLayout, passes: Passes) -> None:
     tidy(ax)
     ax.set(
-        xlabel="block",
         xlim=(layout.blocks[0] - 0.7, layout.blocks[-1] + 1.25),
         ylim=(layout.low - 0.12, layout.high + 0.12),
     )
-    ax.set_xticks(layout.blocks)
+    block_ticks(ax, layout.blocks, passes)
     kinds = sorted({unit.kind for unit in layout.places})
     ax.set_yticks([RAIL if kind == "head" else -RAIL for kind in kinds], [f"{kind}s" for kind in kinds])
     ax.tick_params(axis="y", length=0)

@@ -17,6 +17,7 @@ from ..checks import InputError, InputTypeError, check_index
 from ..data.pixels import short_name, to_pixels
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
+from ..units import Passes
 from .letters import drawable, give_letters
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart by all
@@ -94,15 +95,20 @@ def block_axis(ax: Axes, layout: Layout, top: float = 1.12) -> None:
     tidy(ax)
     low, high = layout.blocks[0], layout.blocks[-1]
     ax.set(
-        xlabel="block",
         ylabel=layout.axis,
         xlim=(low - 0.6, high + 0.6),
         ylim=(-0.06 * layout.height, top * layout.height),
     )
-    ax.set_xticks(layout.blocks)
+    block_ticks(ax, layout.blocks, layout.passes)
     if "head" in layout.kinds:
         heights, names = zip(*layout.ticks(), strict=True)
         ax.set_yticks(heights, names)
+
+
+def block_ticks(ax: Axes, blocks: Sequence[int], passes: Passes) -> None:
+    """A tick a block; of a model whose blocks share weights its loop and its shared block."""
+    ax.set_xlabel("loop.block" if passes else "block")
+    ax.set_xticks(blocks, ["{}.{}".format(*passes[block]) for block in blocks] if passes else None)
 
 
 def block_width(blocks: int) -> float:

@@ -48,7 +48,7 @@ def plot_path(paths: NeuronPaths, images: Images | None = None, index: int = 0, 
     images = sliceable(images)
     check_paths(paths, images, index)
     path = paths[index]
-    layout = Layout(path.places)
+    layout = Layout(path.places, path.settings.passes)
     wide, tall, own = block_width(len(layout.blocks)), 4.6 if layout.both else 4.0, ax is None
     title = decision(path) + _worth(path)
     if ax is None and images is not None:
@@ -88,7 +88,7 @@ def plot_methods(paths: Mapping[str, NeuronPaths], images: Images | None = None,
     largest = max(map(largest_of, chosen))
     common = set.intersection(*(set(path.units_of(0)) for path in chosen))
     beside = int(images is not None)
-    layout = Layout(chosen[0].places)
+    layout = Layout(chosen[0].places, chosen[0].settings.passes)
     wide = min(1.4 + (0.65 if layout.both else 0.5) * len(layout.blocks), 12.0)
     figure = Picture(figsize=(2.4 * beside + wide * len(chosen), 4.8 if layout.both else 4.2), layout="constrained")
     axes = figure.subplots(1, beside + len(chosen), width_ratios=[2.4] * beside + [wide] * len(chosen), squeeze=False)[

@@ -44,7 +44,7 @@ def plot_places(model: nn.Module, images: Images, paths: NeuronPaths, index: int
     for ax, values, unit in zip(axes[1:], maps, titles, strict=False):
         shown = overlay(ax, image[0], values, model)
         _bar(figure, shown, cax=ax.inset_axes((0.0, -0.1, 1.0, 0.05)), orientation="horizontal")
-        ax.set_title(str(unit), fontsize=TEXT - 0.5)
+        ax.set_title(paths.settings.name_of(unit), fontsize=TEXT - 0.5)
     for ax in axes[1 + len(titles) :]:
         ax.set_axis_off()
     return figure
