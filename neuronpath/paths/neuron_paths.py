@@ -227,10 +227,7 @@ class NeuronPaths:
         return replace(self, names=tuple(map(str, names)))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for every unit of every path: image, block, kind ("neuron", "head"), rank (0 .. K - 1), unit and its worth.
-
-        Of a model whose blocks share weights also loop and shared_block.
-        """
+        """One row for every unit of every path: image, block (recursive: its loop too), kind, rank (0 .. K - 1), unit and its worth."""
         index = np.indices(tuple(self.units.shape)).reshape(3, -1)
         blocks, kinds, _ = (np.array(column) for column in zip(*self.places, strict=True))
         per_image = {name: getattr(self, name).numpy()[index[0]] for name in _PER_IMAGE}
