@@ -42,7 +42,7 @@ def circuit(
     seed: Annotated[int, typer.Option(help="Of random circuits and of resample.")] = 0,
     batch_size: BatchSize = 64,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the circuits here, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the circuits here: .json, or .parquet.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the first image's circuit here (.png, .svg, .pdf).")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page of all images and their circuits here (.html).")

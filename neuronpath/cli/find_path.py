@@ -53,7 +53,7 @@ def find_path(
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the paths here, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the paths here: .json, or .parquet.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page of all images and their paths here (.html).")

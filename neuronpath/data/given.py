@@ -142,7 +142,7 @@ class Stream(Dataset):
         single = not isinstance(source, DataLoader) or (source.batch_size is None and source.batch_sampler is None)
         number = first
         for element in (source[i] for i in range(first, len(source))) if self._any_order else source:
-            pixels, labels = _parts(element)
+            pixels, labels = parts(element)
             if single and isinstance(pixels, Tensor) and pixels.ndim == 3:
                 pixels, labels = pixels[None], [labels]
             if not isinstance(pixels, Tensor):
@@ -156,7 +156,7 @@ class Stream(Dataset):
             number += len(pixels)
 
 
-def _parts(element: Any) -> tuple[Any, Any]:
+def parts(element: Any) -> tuple[Any, Any]:
     """The pixels and the labels of what a data set or a loader gives."""
     if isinstance(element, dict):
         found = [next((element[key] for key in keys if key in element), None) for keys in (PIXELS, LABELS)]

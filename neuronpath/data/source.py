@@ -5,20 +5,24 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from ..checks import InputError, InputTypeError, odd_tensor, shown
 from ..files import as_path, check_readable
-from .containers import IMAGE, LABEL, PACKED, Item, array_of, class_names_in, in_row, items_in
+from ..models.class_names import folder_namer
+from ..models.transform import Transform, transform_of
+from .containers import PACKED, Item, array_of, class_names_in, in_row, items_in
 from .files import decoded, is_image, plain
+from .given import parts
 from .places import bytes_of, ending_of, files_below, is_address, is_folder, opened
 
 LISTS = (".txt", ".csv", ".jsonl")
@@ -134,6 +138,12 @@ class Source:
         raw = array.reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else np.ascontiguousarray(array)
         return hashlib.sha256(raw.data).hexdigest()[:16]
 
+    def dataset(self, model: nn.Module, classes: Mapping[str, int] | None = None) -> "Listed":
+        """The images in order, as the model sees them, each with its class's number: for functions that take a Dataset, such as
+        :func:`~neuronpath.evaluate`. ``classes`` says which class a label is; None takes it for a number, a name or a WordNet id.
+        """
+        return Listed(self, model, classes)
+
     def read(self, item: Item) -> tuple[Image.Image | Tensor, str | None]:
         """An image, or what the model sees of it, (C, H, W); and its label. Raises InputError, in one line, where it can't be read."""
         if not item.place:
@@ -146,6 +156,27 @@ class Source:
         if item.length < 0 and not is_address(item.place):
             return _image(item.place, item.id), item.label
         return _image(bytes_of(item.place, item.start, item.length), item.id), item.label
+
+
+class Listed(Dataset):
+    """A source's images as the model sees them, (C, H, W), and their classes; -1 where a label names none, or there is none."""
+
+    def __init__(self, source: Source, model: nn.Module, classes: Mapping[str, int] | None) -> None:
+        self.source, self.items = source, list(source)
+        self.class_of = folder_namer(model) if classes is None else classes.get
+        self.model = model
+
+    @cached_property
+    def transform(self) -> Transform:
+        return transform_of(self.model)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.source.read(self.items[index])
+        found = None if label is None else self.class_of(label)
+        return image if isinstance(image, Tensor) else self.transform(image), -1 if found is None else found
 
 
 def as_source(images: Any, skip: Skip | None = None) -> Source:
@@ -198,11 +229,11 @@ def _ignore(_: str) -> None:
 
 def _dataset_of(loader: DataLoader) -> Any:
     """What a loader loads from, image by image; its batches and its order don't matter here."""
-    if not isinstance(loader.dataset, IterableDataset) and not isinstance(
-        loader.sampler, SequentialSampler | RandomSampler
-    ):
+    batches = loader.batch_sampler
+    order = batches if batches is not None and type(batches) is not BatchSampler else loader.sampler
+    if not isinstance(loader.dataset, IterableDataset) and not isinstance(order, SequentialSampler | RandomSampler):
         raise InputTypeError(
-            f"the loader draws its images by a {type(loader.sampler).__name__}; expected one that gives each image of its Dataset once"
+            f"the loader draws its images by a {type(order).__name__}; expected one that gives each image of its Dataset once"
         )
     return loader.dataset
 
@@ -230,12 +261,7 @@ def _element(memory: Any, item: Item) -> tuple[Image.Image | Tensor, str | None]
         found = memory[item.start]
     except Exception as error:  # the user's own code
         raise InputError(f"{item.id} can't be read ({type(error).__name__}: {' '.join(str(error).split())})") from None
-    label = None
-    if isinstance(found, dict):
-        label = next((found[key] for key in LABEL if key in found), None)
-        found = next((found[key] for key in ("pixel_values", *IMAGE) if key in found), None)
-    elif isinstance(found, tuple | list) and found:
-        found, label = found[0], found[1] if len(found) > 1 else None
+    found, label = parts(found)
     label = label.item() if isinstance(label, Tensor | np.generic) else label
     return _image(found, item.id), str(label) if isinstance(label, int | str) else None
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..checks import InputError, check_index, check_number, check_one_of, checked
 from ..units import Unit, as_unit
-from .documents import check_circuit, class_names_of, figures, read_document, texts, without_nan, write_document
+from .columns import circuits_of, circuits_table, read_result, write_result
+from .documents import check_circuit, class_names_of, figures, texts, without_nan
 from .settings import Settings
 from .tables import as_html, as_text, names_apart, names_of, of_passes, without_common_folder
 
@@ -185,14 +186,14 @@ class Circuit:
 
     @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
-        """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
-        return write_document(path, self._document(), overwrite)
+        """Write as JSON, or as Parquet (``.parquet``), whole or not at all; refuses an existing file unless ``overwrite``."""
+        return write_result(path, self, circuits_table, Circuit._document, overwrite)
 
     @classmethod
     @checked
     def load(cls, path: str | os.PathLike) -> "Circuit":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
-        return read_document(path, FORMAT, (VERSION,), "Circuit.save", cls._from_document)
+        return read_result(path, circuits_of, FORMAT, (VERSION,), "Circuit.save", cls._from_document)
 
     def _document(self) -> dict[str, Any]:
         columns = {name: without_nan(getattr(self, name).tolist()) for name in TENSORS}

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,14 @@ from torch import Tensor
 from ..checks import InputError
 from ..files import check_readable, write_whole
 from ..units import Unit
+from .documents import check_circuit, check_units, read_document, write_document
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .circuit import Circuit
     from .neuron_paths import NeuronPaths
 
+T = TypeVar("T")
 ABOUT = b"neuronpath"  # the key of what a file says of itself, JSON
 PATHS, CIRCUITS, VERSION = "neuronpath.paths", "neuronpath.circuit", 1
 UNITS, WORTH = "units", ("activations", "attribution")
@@ -55,10 +57,12 @@ def paths_of(table: pa.Table) -> "NeuronPaths":
     for name in _tensors(NeuronPaths):
         found = _tensor(table.column(name))
         tensors[name] = found.reshape(shape) if name == UNITS or name in WORTH else found
+    settings = Settings.from_dict(about["settings"])
+    check_units(tensors[UNITS], settings.sites)
     return NeuronPaths(
         **tensors,
         names=tuple(table.column("id").to_pylist()),
-        settings=Settings.from_dict(about["settings"]),
+        settings=settings,
         class_names=_class_names(about),
     )
 
@@ -70,12 +74,15 @@ def circuits_of(table: pa.Table) -> "Circuit":
     about = about_of(table.schema, CIRCUITS)
     tensors = {name: _tensor(table.column(name)) for name in _tensors(Circuit)}
     units = [tuple(Unit(u["block"], u["index"], u["kind"]) for u in row) for row in table.column(UNITS).to_pylist()]
+    settings = Settings.from_dict(about["settings"])
+    for each in units:
+        check_circuit(each, settings.sites)
     return Circuit(
         units=tuple(units),
         names=tuple(table.column("id").to_pylist()),
         criterion=about["criterion"],
         keep=about["keep"],
-        settings=Settings.from_dict(about["settings"]),
+        settings=settings,
         class_names=_class_names(about),
         **tensors,
     )
@@ -117,6 +124,41 @@ def read_table(path: str | os.PathLike, columns: Iterable[str] | None = None) ->
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"{path} is damaged or no Parquet ({reason}); expected what neuronpath wrote") from None
+
+
+def is_parquet(path: str | os.PathLike) -> bool:
+    """Whether a file's name says that it is Parquet."""
+    return isinstance(path, str | os.PathLike) and str(path).lower().endswith(".parquet")
+
+
+def write_result(
+    path: str | os.PathLike,
+    result: T,
+    as_table: Callable[[T], pa.Table],
+    as_document: Callable[[T], dict],
+    overwrite: bool,
+) -> Path:
+    """Write a result as Parquet or as JSON, as the file's name says."""
+    if is_parquet(path):
+        return write_table(path, as_table(result), overwrite)
+    return write_document(path, as_document(result), overwrite)
+
+
+def read_result(
+    path: str | os.PathLike, of_table: Callable[[pa.Table], T], kind: str, versions: Collection[int], writer: str,
+    of_document: Callable[[dict[str, Any]], T],
+) -> T:  # fmt: skip
+    """What :func:`write_result` wrote; refuses another or a damaged file."""
+    if not is_parquet(path):
+        return read_document(path, kind, versions, writer, of_document)
+    table = read_table(path)
+    try:
+        return of_table(table)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, pa.ArrowException) as error:
+        fault = error if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path} can't be used ({' '.join(str(fault).split())}); expected a file that {writer} wrote"
+        ) from None
 
 
 def _noted(table: pa.Table, kind: str, result: "NeuronPaths | Circuit", more: dict[str, Any]) -> pa.Table:

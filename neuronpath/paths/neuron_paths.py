@@ -18,7 +18,7 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..units import Place, Unit
 from ..version import __version__
-from .documents import read_document, write_document
+from .columns import paths_of, paths_table, read_result, write_result
 from .path_file import FORMAT, PER_UNIT, VERSIONS, as_document, from_document
 from .settings import Settings
 from .tables import as_html, as_text, names_of, of_passes, path_text, without_common_folder
@@ -248,14 +248,14 @@ class NeuronPaths:
 
     @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
-        """Write as JSON, whole or not at all; refuses an existing file unless ``overwrite``."""
-        return write_document(path, as_document(self), overwrite)
+        """Write as JSON, or as Parquet (``.parquet``), whole or not at all; refuses an existing file unless ``overwrite``."""
+        return write_result(path, self, paths_table, as_document, overwrite)
 
     @classmethod
     @checked
     def load(cls, path: str | os.PathLike) -> "NeuronPaths":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
-        return read_document(path, FORMAT, VERSIONS, "NeuronPaths.save", partial(from_document, cls))
+        return read_result(path, paths_of, FORMAT, VERSIONS, "NeuronPaths.save", partial(from_document, cls))
 
 
 def view_for(paths: NeuronPaths, model: nn.Module | ViT) -> ViT:

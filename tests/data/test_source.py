@@ -212,3 +212,20 @@ def test_what_cannot_be_read_has_a_reason(folder, demo):
         "cat/1.png is a link to nothing; expected an image", None, None, "dog/1.png is empty; expected an image",
         "dog/2.png doesn't exist; expected an image",
     ]  # fmt: skip
+
+
+def test_a_source_is_a_data_set_for_whatever_takes_one(tmp_path, demo):
+    model, images, labels = demo
+    pixels, _ = nph.demo.load_pixels()
+    for i in range(12):
+        (tmp_path / "digits" / str(int(labels[i]))).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[i] * 15).save(tmp_path / f"digits/{labels[i]}/{i}.png")
+    dataset = Source(tmp_path / "digits").dataset(model)
+    stacked, names = nph.load_images(tmp_path / "digits", model)
+    truth = [int(name.split("/")[-2]) for name in names]
+    assert [label for _, label in dataset] == truth
+    paths = nph.find_path(model, dataset, "label", method="causal")
+    assert torch.equal(paths.units, nph.find_path(model, stacked, truth, method="causal").units)
+    by_class = nph.class_path(model, dataset, "label", halves=False)
+    assert by_class.keys() == set(truth)
+    assert [label for _, label in Source(tmp_path / "digits").dataset(model, {"3": 7})].count(7) == truth.count(3)
