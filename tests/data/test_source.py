@@ -215,7 +215,7 @@ def test_what_cannot_be_read_has_a_reason(folder, demo):
 
 
 def test_a_source_is_a_data_set_for_whatever_takes_one(tmp_path, demo):
-    model, images, labels = demo
+    model, _, labels = demo
     pixels, _ = nph.demo.load_pixels()
     for i in range(12):
         (tmp_path / "digits" / str(int(labels[i]))).mkdir(parents=True, exist_ok=True)
