@@ -50,6 +50,8 @@ from .models.view import view as view
 from .models.vit import Halves as Halves
 from .models.vit import ViT as ViT
 from .page.report import report as report
+from .page.show import show as show
+from .page.site import site as site
 from .paths.circuit import Circuit as Circuit
 from .paths.concat import concat as concat
 from .paths.faithfulness import Faithfulness as Faithfulness

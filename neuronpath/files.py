@@ -1,6 +1,7 @@
 """Files: read only where they are ordinary ones, written whole or not at all, and never over an existing one unless asked."""
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
@@ -119,6 +120,65 @@ def write_whole(path: str | os.PathLike, write: Callable[[Path], object], overwr
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def check_folder_writable(
+    path: str | os.PathLike, ours: Callable[[Path], bool], what: str, overwrite: bool = False
+) -> Path:
+    """The path, if a folder can be written there, which is tried; one that is there must be empty, or ``ours`` and be overwritten."""
+    path = as_path(path)
+    place = Path(os.path.realpath(path))
+    if is_there(path) and not path.is_dir():
+        raise InputError(f"{path} is no folder; expected the name of a folder to write")
+    if path.is_dir() and any(path.iterdir()):
+        if not ours(path):
+            raise InputError(f"{path} holds something else than {what}; expected a new or empty folder")
+        if not overwrite:
+            raise InputError(f"{path} exists already; choose another name or allow overwriting (overwrite=True)")
+    if not place.parent.is_dir():
+        raise InputError(f"{path} can't be written: there is no folder {path.parent}")
+    _new_folder(path, place).rmdir()
+    return path
+
+
+def write_folder_whole(
+    path: str | os.PathLike,
+    write: Callable[[Path], object],
+    ours: Callable[[Path], bool],
+    what: str,
+    overwrite: bool = False,
+) -> Path:
+    """Have ``write`` fill a temporary folder beside ``path``, then move it there; whatever interrupts it, ``path`` stays as it was."""
+    path = check_folder_writable(path, ours, what, overwrite)
+    place = Path(os.path.realpath(path))
+    part, old = _new_folder(path, place), None
+    try:
+        write(part)
+        umask = os.umask(0)
+        os.umask(umask)
+        with suppress(OSError):  # some file systems have no modes
+            part.chmod(0o777 & ~umask)
+        if place.is_dir():
+            old = _new_folder(path, place)
+            os.replace(place, old)
+        os.replace(part, place)
+    except OSError as error:
+        if old is not None and not place.exists():
+            os.replace(old, place)
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if old is not None and place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def _new_folder(path: Path, place: Path) -> Path:
+    """A new empty folder beside ``place``."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=PART, dir=place.parent))
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror}") from None
 
 
 def _part(path: Path, place: Path) -> Path:

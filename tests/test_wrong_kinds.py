@@ -152,6 +152,8 @@ def good(name):
         "remove": chosen,
         "run": {"source": t.images, "model": t.model, "out": new, "method": "causal", "units": "neurons"},
         "report": {**seen, "paths": t.paths, "out": f"{new}.html"},
+        "show": {**seen, "paths": t.paths},
+        "site": {**seen, "paths": t.paths, "out": new},
         "save_compressed": {"model": t.looped_digits, "path": f"{new}.safetensors"},
         "save_pruned": {"model": t.digits, "path": f"{new}.safetensors"},
         "set_to": {**chosen, "value": 0.5},

@@ -46,17 +46,24 @@ def _restored(values: np.ndarray, model: nn.Module) -> np.ndarray | None:
     return found if found.min() > -0.05 and found.max() < 1.05 else None
 
 
-def data_uri(pixels: np.ndarray, longest: int = 256) -> str:
-    """Pixels (H, W) or (H, W, 3), uint8, as a data URI: PNG up to 64 pixels, else JPEG of at most ``longest`` pixels a side."""
+def packed(pixels: np.ndarray, longest: int = 256) -> tuple[str, bytes]:
+    """Pixels (H, W) or (H, W, 3), uint8, as a file: "png" up to 64 pixels, else "jpeg" of at most ``longest`` pixels a side."""
     picture = Image.fromarray(pixels)
-    small = max(picture.size) <= SMALL
+    kind = "png" if max(picture.size) <= SMALL else "jpeg"
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    if small:
-        picture.save(file, "PNG", optimize=True)
-    else:
-        picture.save(file, "JPEG", quality=82, optimize=True)
-    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
+    picture.save(file, kind, optimize=True, quality=82)
+    return kind, file.getvalue()
+
+
+def data_uri(pixels: np.ndarray, longest: int = 256) -> str:
+    """As :func:`packed`, as a data URI."""
+    return as_uri(*packed(pixels, longest))
+
+
+def as_uri(kind: str, content: bytes) -> str:
+    """A picture's file as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def short_name(name: str, longest: int = 28) -> str:

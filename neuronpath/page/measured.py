@@ -88,10 +88,8 @@ def _graphs(
 ) -> list[PathGraph | None]:
     """Each image's graph; unless all are asked for, those of live ways that cost little."""
     none: list[PathGraph | None] = [None] * len(way)
-    if asked is False or (isinstance(asked, PathGraph) and not is_graph_of(asked, way)):
-        return none
-    if isinstance(asked, PathGraph):
-        return list(asked)
+    if asked is False or isinstance(asked, PathGraph):
+        return graphs_given(asked, way) or none
     live = isinstance(way, Circuit) or way.settings.influence == "live"
     baseline = way.settings.baseline
     if asked is None and not (live and (baseline == "zero" or reference is not None) and (way.target >= 0).all()):
@@ -106,6 +104,11 @@ def _graphs(
     some = Circuit.concat([way[i] for i in chosen]) if isinstance(way, Circuit) else way[chosen]
     found = dict(zip(chosen, path_graph(vit, images[chosen], some, reference=reference), strict=True))
     return [found.get(i) for i in range(len(way))]
+
+
+def graphs_given(graph: PathGraph | bool | None, way: Way) -> list[PathGraph | None] | None:
+    """Each image's, of a graph that was made of this way."""
+    return list(graph) if isinstance(graph, PathGraph) and is_graph_of(graph, way) else None
 
 
 def is_graph_of(graph: PathGraph, way: Way) -> bool:

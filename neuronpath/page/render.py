@@ -29,9 +29,10 @@ def html(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(palette=palette(), **values)
 
 
+@cache
 def palette() -> list[str]:
     """The scale of maps, from the lowest value to the highest: as even to the eye in grey as in colour."""
-    return [to_hex(mpl.colormaps[SCALE](step / 16)) for step in range(17)]
+    return [to_hex(mpl.colormaps[SCALE](step / 15)) for step in range(16)]
 
 
 def _data(scene: Plain) -> Plain:

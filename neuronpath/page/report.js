@@ -55,7 +55,9 @@
   };
 
   const describe = (section, point, way, image) => {
-    const { at, key, unit, figures } = point.dataset;
+    const { at, key, unit, figures } = point.dataset, told = `${key} ${point === section.pinned}`;
+    if (section.told === told) return; // links in it may be about to be followed
+    section.told = told;
     const detail = section.querySelector(".detail"), likes = way.likes[key] || [];
     detail.replaceChildren();
     const facts = element("p", null, detail);
@@ -66,7 +68,7 @@
     if (!likes.length) return;
     facts.append("Most active on:");
     const list = element("ul", null, detail, "likes");
-    likes.forEach((one) => like(list, one));
+    likes.slice(0, units ? 4 : likes.length).forEach((one) => like(list, one)); // a unit's own page has all
   };
 
   const mark = (section, key) => {
@@ -93,13 +95,14 @@
   const rest = (section) => section.pinned ? show(section, section.pinned) : clear(section);
 
   const pin = (section, point) => {
+    const before = section.pinned;
     section.pinned?.setAttribute("aria-pressed", "false");
     section.pinned?.classList.remove("pinned");
     section.pinned = point && point !== section.pinned ? point : null;
     section.pinned?.setAttribute("aria-pressed", "true");
     section.pinned?.classList.add("pinned");
-    if (point) show(section, point);
-    else clear(section);
+    if (point || before) show(section, point || before); // also to take back what it says of the pin
+    if (!point) clear(section);
   };
 
   const move = (points, from, key) => {

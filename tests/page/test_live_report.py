@@ -153,6 +153,7 @@ def test_a_click_pins_a_unit(browser, file, ways):
     points.nth(4).click()
     assert detail.inner_text().startswith(f"{names[4]}:")
     assert points.nth(4).get_attribute("aria-pressed") == "true"
+    assert "Pinned" in detail.inner_text()
     points.nth(9).hover()
     assert detail.inner_text().startswith(f"{names[9]}:")
     tab.locator("h1").hover()
@@ -167,11 +168,16 @@ def test_a_click_pins_a_unit(browser, file, ways):
     tab.keyboard.press("Escape")
     assert points.nth(4).get_attribute("aria-pressed") == "false"
     assert tab.locator("#image-2 .mapped").count() == 0
+    assert "Pinned" not in detail.inner_text()
     points.nth(1).focus()
     tab.keyboard.press("Enter")
     assert points.nth(1).get_attribute("aria-pressed") == "true"
     tab.keyboard.press("Enter")
     assert points.nth(1).get_attribute("aria-pressed") == "false"
+    points.nth(2).click()
+    detail.locator("a").first.click()  # a favourite: the link is followed although the point loses the focus
+    assert "#image-" in tab.url
+    points.nth(2).click()
     section.locator(".node").first.click()
     assert section.locator(".point.pinned").count() == 1
     assert tab.said == []
