@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import make_llms
 import pytest
 
 import neuronpath as nph
@@ -37,6 +38,15 @@ def test_every_public_name_is_documented_once():
     public = [getattr(module, name) for module in (nph, nph.plots) for name in module.__all__ if name != "__version__"]
     public += [f for _, f in inspect.getmembers(nph.demo, inspect.isfunction) if f.__module__ == nph.demo.__name__]
     assert [thing for thing in public if sum(thing is each for each in documented) != 1] == []
+
+
+def test_llms_txt_lists_all_that_is_public():
+    """Names and how they are called; what they say of themselves may be a step behind."""
+    calls = [
+        re.findall(r"^- `(.*?)`: ", written, re.MULTILINE) for written in (make_llms.FILE.read_text(), make_llms.text())
+    ]
+    assert calls[0] == calls[1], "llms.txt is out of date; run PYTHONPATH=. python tests/make_llms.py"
+    assert len(calls[1]) > len(nph.__all__)
 
 
 def test_the_readme_links_to_what_is_there():
