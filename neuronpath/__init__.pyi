@@ -33,6 +33,12 @@ from .evaluation.path_graph import path_graph as path_graph
 from .features.activations import activation_maps as activation_maps
 from .features.activations import mean_activations as mean_activations
 from .features.activations import most_active as most_active
+from .features.names import image_text_pair as image_text_pair
+from .features.names import name_units as name_units
+from .features.pixel_attribution import PixelAttribution as PixelAttribution
+from .features.pixel_attribution import pixel_attribution as pixel_attribution
+from .features.visualise import Visualised as Visualised
+from .features.visualise import visualise as visualise
 from .jobs.engines import list_engines as list_engines
 from .jobs.engines import register_engine as register_engine
 from .jobs.run import run as run

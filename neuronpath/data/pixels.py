@@ -24,7 +24,7 @@ def to_pixels(image: Tensor, model: nn.Module | None = None) -> np.ndarray:
     values = image.detach().float().cpu().permute(1, 2, 0).numpy()
     if values.shape[2] not in (1, 3):
         values, model = values.mean(2, keepdims=True), None
-    restored = None if model is None else _restored(values, inside(unwrapped(model)))
+    restored = None if model is None else _restored(values, model)
     if restored is None:
         low, high = values.min(), values.max()
         restored = (values - low) / ((high - low) or 1)
@@ -32,12 +32,21 @@ def to_pixels(image: Tensor, model: nn.Module | None = None) -> np.ndarray:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
-def _restored(values: np.ndarray, model: nn.Module) -> np.ndarray | None:
-    """Values (H, W, C) before the model's own normalisation, or None where they don't come from there."""
+def normalisation_of(model: nn.Module) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]] | None:
+    """The shape (C, H, W) of a timm model's images, and their mean and deviation, a number a channel; None of others."""
+    model = inside(unwrapped(model))
     if not getattr(model, "pretrained_cfg", None):
         return None
     config = resolve_model_data_config(model)
-    mean, deviation = np.asarray(config["mean"]), np.asarray(config["std"])
+    return config["input_size"], config["mean"], config["std"]
+
+
+def _restored(values: np.ndarray, model: nn.Module) -> np.ndarray | None:
+    """Values (H, W, C) before the model's own normalisation, or None where they don't come from there."""
+    known = normalisation_of(model)
+    if known is None:
+        return None
+    mean, deviation = np.asarray(known[1]), np.asarray(known[2])
     if values.shape[2] not in (mean.size, 1) or mean.size != deviation.size:
         return None
     if values.shape[2] < mean.size:

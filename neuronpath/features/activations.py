@@ -16,7 +16,8 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths, view_for
 from ..runs.clean import check_finite
-from ..units import Unit, as_index, as_unit, at_units, kinds_named, place_of
+from ..units import Unit, as_index, at_units, kinds_named, place_of
+from .values import asked, named_units, values_of
 
 WORST_ASPECT = 1.5  # how far a grid of patches may be from the image's own aspect
 
@@ -126,20 +127,9 @@ def activations_of(
 ) -> Tensor:
     """The activations (B, P) of P units on B images: means over the tokens named (see :func:`view`); of heads the norm."""
     check_images(images)
-    named = named_units(units)
-    vit = view(model, token, kinds_named(named))
-    at = torch.tensor([(place_of(unit, vit.places), unit.index) for unit in named])
-    found = torch.empty(len(images), len(named))
-
-    def see(site: int, channels: Tensor) -> None:
-        wanted = at[:, 0] == site
-        values = vit.sites[site].read(vit.split(channels)[0])
-        found[:, wanted] = values[..., at[wanted, 1].to(values.device)].float().mean(1).cpu()
-
-    with channels_seen(vit, see):
-        run_model(vit.model, images.to(next(vit.model.parameters())))
-    check_finite(vit, [found[:, at[:, 0] == site] for site in range(len(vit.sites))])
-    return found
+    ask = asked(model, units, token)
+    with at_rest(ask.vit.model):
+        return values_of(ask, images).cpu()
 
 
 @checked
@@ -186,13 +176,6 @@ def most_active(
     if not seen:
         raise InputError("images holds no images; expected at least one")
     return best, numbers, kept
-
-
-def named_units(units: Sequence[tuple]) -> list[Unit]:
-    """Units as callers name them, one or more."""
-    if isinstance(units, Tensor) or not len(units):
-        raise InputError(f"units is {units!r}; expected at least one (block, neuron) or ('head', block, index)")
-    return [as_unit(unit) for unit in units]
 
 
 @checked

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..checks import InputError, checked
 from ..data.given import Images, sliceable
 from ..data.pixels import short_name, shortened, to_pixels
-from ..features.activations import activation_maps, most_active, named_units, unit_maps
+from ..features.activations import activation_maps, most_active, unit_maps
+from ..features.values import named_units
 from ..paths.neuron_paths import NeuronPaths
 from .parts import LINE, SCALE, SMALL, TEXT, Picture, check_paths, plain, show_image
 

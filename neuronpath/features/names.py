@@ -1,0 +1,248 @@
+"""Names for units: the class that a unit tells from the others, or the word that its favourite images have in common."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from ..checks import InputError, check_count, checked
+from ..data.given import check_images
+from ..models.class_names import class_namer
+from ..models.hooks import at_rest
+from ..models.outputs import as_target
+from ..models.vit import ViT
+from ..paths.statistics import Labels
+from ..units import Unit
+from .values import Asked, asked, values_of
+
+SURE = 0.95  # of the control: a name must have a higher score than so many of it
+
+
+@checked
+def name_units(
+    model: nn.Module | ViT,
+    images: Tensor,
+    units: Sequence[tuple],
+    labels: Labels | None = None,
+    *,
+    words: Sequence[str] | None = None,
+    image_text: Sequence[Callable] | None = None,
+    n: int = 10,
+    controls: int = 200,
+    token: str | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A name for each unit, with its score and what chance gives: by the images' labels, or by words.
+
+    By labels a unit's name is the class that its value tells best from all others on one half of the images; the score
+    is the area under the ROC curve (AUROC) on the other half. The control is the same with labels dealt out anew at random.
+
+    By words it is the word that is nearer to the ``n`` images which the unit likes best than to images in general: the
+    mean over them of the similarity of image and word, less its mean over all images, in its deviations. The control is
+    the best word of ``n`` random images.
+
+    Args:
+        model: a vision transformer of a known family; it is left exactly as it was.
+        images: (N, C, H, W), transformed as the model wants it.
+        units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`. A unit's value is its
+            mean over the tokens named; of a head it is the norm.
+        labels: the images' classes (N,).
+        words: or the words to choose from.
+        image_text: and for these a joint image-text model as two functions, which make of images (B, C, H, W), and of
+            the list of words, vectors (B, D) and (W, D): see :func:`~neuronpath.image_text_pair`.
+        n: the unit's favourites that are looked at, of words.
+        controls: how often the control is drawn.
+        token: the tokens on which units are read (see :func:`~neuronpath.view`).
+        batch_size: images run at a time.
+        seed: of the halves and the control.
+
+    Returns:
+        A row a unit. Columns block, kind, unit; name, None where the score isn't above the control; best, the name it
+        would have; score; control, which 95 % of the draws don't pass; and of labels random_units, the share of as many
+        random units of the same kinds whose own best name has so high a score.
+
+    Raises:
+        InputError: for neither or both of labels and words, fewer than two classes or than four images, or units that
+            the model lacks.
+
+    Source: words after Oikarinen and Weng, "CLIP-Dissect" (ICLR 2023), with a plain mean in place of their soft-WPMI.
+    """
+    check_images(images)
+    for name, value in (("n", n), ("controls", controls), ("batch_size", batch_size)):
+        check_count(name, value)
+    if (labels is None) == (words is None):
+        raise InputError("expected either labels or words, to name units by")
+    ask = asked(model, units, token)
+    draw = np.random.default_rng(seed)
+    if words is not None:
+        if image_text is None or len(image_text) != 2 or not len(words):
+            raise InputError(
+                "words want image_text, two functions, and at least one word; expected a joint image-text model"
+            )
+        values = _values(ask, images, batch_size)
+        found = _by_words(values, _similarity(images, list(words), image_text, batch_size), n, controls, draw)
+        called: Callable[[int], str | None] = list(words).__getitem__
+    else:
+        truth = as_target(labels, len(images))
+        assert truth is not None
+        classes, numbers = np.unique(truth.numpy(), return_inverse=True)
+        if len(classes) < 2 or len(images) < 4:
+            raise InputError(
+                f"labels name {len(classes)} class(es) of {len(images)} images; expected two classes, four images"
+            )
+        others = _random_like(ask, draw)
+        values = _values(
+            others._replace(units=[*ask.units, *others.units], places=[*ask.places, *others.places]), images, batch_size
+        )
+        found = _by_labels(values, numbers, len(ask.units), controls, draw)
+        name_of = class_namer(ask.vit.model)
+        called = lambda best: name_of(int(classes[best])) or str(classes[best])  # noqa: E731
+    best = [called(int(each)) for each in found.pop("best")]
+    sure = found["score"] > found["control"]
+    return pd.DataFrame(
+        {
+            "block": [unit.block for unit in ask.units],
+            "kind": [unit.kind for unit in ask.units],
+            "unit": [unit.index for unit in ask.units],
+            "name": [word if yes else None for word, yes in zip(best, sure, strict=True)],
+            "best": best,
+            **found,
+        }
+    )
+
+
+@checked
+def image_text_pair(
+    model: nn.Module, text: Callable, mean: Sequence[float], std: Sequence[float], size: int = 224
+) -> tuple[Callable[[Tensor], Tensor], Callable[[list[str]], Tensor]]:
+    """The two functions that :func:`name_units` wants, of a CLIP or SigLIP of transformers or open_clip.
+
+    Args:
+        model: it: of transformers with ``get_image_features`` and ``get_text_features``, of open_clip with ``encode_image`` and
+            ``encode_text``.
+        text: its tokenizer.
+        mean, std: the normalisation of the images that ``name_units`` is given, a channel each, to be undone.
+        size: the side of the images that the joint model wants.
+    """
+    hugging = hasattr(model, "get_image_features")
+    if not hugging and not hasattr(model, "encode_image"):
+        raise InputError(
+            f"{type(model).__name__} is no joint image-text model; expected one of transformers or open_clip"
+        )
+    own_mean, own_std = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
+    mean_, std_ = (torch.tensor(each)[:, None, None] for each in (mean, std))
+
+    def see(images: Tensor) -> Tensor:
+        pixels = (images.cpu() * std_ + mean_).clamp(0, 1)
+        pixels = nn.functional.interpolate(pixels, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        seen = ((pixels.expand(-1, 3, -1, -1) - own_mean) / own_std).to(next(model.parameters()))
+        return _vectors(model.get_image_features(pixel_values=seen) if hugging else model.encode_image(seen))  # type: ignore[operator]
+
+    def read(words: list[str]) -> Tensor:
+        device = next(model.parameters()).device
+        if hugging:
+            return _vectors(model.get_text_features(**text(words, padding=True, return_tensors="pt").to(device)))  # type: ignore[operator]
+        return _vectors(model.encode_text(text(words).to(device)))  # type: ignore[operator]
+
+    return see, read
+
+
+CLIP_MEAN, CLIP_STD = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)  # OpenAI's, open_clip's too
+
+
+def _vectors(found: object) -> Tensor:
+    """Of what a joint model gives the vectors (B, D)."""
+    pooled = getattr(found, "pooler_output", found)
+    assert isinstance(pooled, Tensor)
+    return pooled
+
+
+def _values(ask: Asked, images: Tensor, batch_size: int) -> np.ndarray:
+    """The units' values (N, P)."""
+    with at_rest(ask.vit.model):
+        return torch.cat([values_of(ask, part).cpu() for part in images.split(batch_size)]).double().numpy()
+
+
+def _random_like(ask: Asked, draw: np.random.Generator) -> Asked:
+    """As many other units of the same sites' kinds, drawn at random over the blocks."""
+    units, places = [], []
+    for unit in ask.units:
+        among = [s for s, place in enumerate(ask.vit.places) if place.kind == unit.kind]
+        site = int(draw.choice(among))
+        place = ask.vit.places[site]
+        units.append(Unit(place.block, int(draw.integers(place.width)), place.kind))
+        places.append(site)
+    return ask._replace(units=units, places=places)
+
+
+def _by_labels(
+    values: np.ndarray, numbers: np.ndarray, asked_for: int, controls: int, draw: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """For each unit the class that it tells best, its AUROC on the other half, and what chance and random units have."""
+    halves = np.zeros(len(numbers), dtype=bool)
+    for label in np.unique(numbers):
+        here = draw.permutation((numbers == label).nonzero()[0])
+        halves[here[::2]] = True
+    ranks = [rankdata(values[half], axis=0) for half in (halves, ~halves)]
+
+    def named(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first, second = (_auroc(r, numbers[half]) for r, half in zip(ranks, (halves, ~halves), strict=True))
+        best = first.argmax(1)
+        return best, second[np.arange(len(best)), best]
+
+    best, score = named(numbers)
+    chance = np.stack([named(draw.permutation(numbers))[1] for _ in range(controls)])
+    control = np.quantile(chance, SURE, axis=0)
+    own, others = slice(None, asked_for), slice(asked_for, None)
+    return {
+        "best": best[own],
+        "score": score[own],
+        "control": control[own],
+        "random_units": (score[others][None] >= score[own][:, None]).mean(1),
+    }
+
+
+def _auroc(ranks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve (P, classes) of each unit, ranked over images (N, P), for each class against all others."""
+    member = np.eye(numbers.max() + 1)[numbers]
+    count = member.sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = (ranks.T @ member - count * (count + 1) / 2) / (count * (len(numbers) - count))
+    return np.nan_to_num(area, nan=0.5, posinf=0.5, neginf=0.5)
+
+
+def _similarity(images: Tensor, words: list[str], image_text: Sequence[Callable], batch_size: int) -> np.ndarray:
+    """The cosine of every image and word (N, W), in deviations from each word's mean over images."""
+    see, read = image_text
+    with torch.no_grad():
+        seen = torch.cat([torch.as_tensor(see(part)).float().cpu() for part in images.split(batch_size)])
+        said = torch.as_tensor(read(words)).float().cpu()
+    if seen.ndim != 2 or said.shape != (len(words), seen.shape[1]) or len(seen) != len(images):
+        raise InputError(
+            f"image_text makes vectors of shapes {tuple(seen.shape)} and {tuple(said.shape)}; expected ({len(images)}, D) and "
+            f"({len(words)}, D)"
+        )
+    near = (nn.functional.normalize(seen, dim=1) @ nn.functional.normalize(said, dim=1).T).double().numpy()
+    return (near - near.mean(0)) / np.maximum(near.std(0), 1e-12)
+
+
+def _by_words(
+    values: np.ndarray, near: np.ndarray, n: int, controls: int, draw: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """For each unit the word nearest to its favourites, its score, and the best word's of as many random images."""
+    n = min(n, len(near))
+    scores = np.stack([near[np.argsort(-column, kind="stable")[:n]].mean(0) for column in values.T])
+    chance = [near[draw.choice(len(near), n, replace=False)].mean(0).max() for _ in range(controls)]
+    best = scores.argmax(1)
+    return {
+        "best": best,
+        "score": scores.max(1),
+        "control": np.full(len(best), np.quantile(chance, SURE)),
+    }

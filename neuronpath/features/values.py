@@ -1,0 +1,57 @@
+"""The values of chosen units on images: one number a unit and image, in the autograd graph where gradients are recorded."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import InputError
+from ..models.outputs import run_model
+from ..models.sites import visited
+from ..models.view import view
+from ..models.vit import ViT
+from ..runs.clean import check_finite
+from ..units import Unit, as_unit, kinds_named, place_of
+
+
+class Asked(NamedTuple):
+    """Units of a model whose values are asked for."""
+
+    vit: ViT
+    units: list[Unit]
+    places: list[int]  # the site of each
+
+
+def asked(model: nn.Module | ViT, units: Sequence[tuple], token: str | None) -> Asked:
+    """The units as callers name them, each looked up in a view of the model on these tokens."""
+    named = named_units(units)
+    vit = view(model, token, kinds_named(named))
+    return Asked(vit, named, [place_of(unit, vit.places) for unit in named])
+
+
+def named_units(units: Sequence[tuple]) -> list[Unit]:
+    """Units as callers name them, one or more."""
+    if isinstance(units, Tensor) or not len(units):
+        raise InputError(f"units is {units!r}; expected at least one (block, neuron) or ('head', block, index)")
+    return [as_unit(unit) for unit in units]
+
+
+def values_of(ask: Asked, images: Tensor) -> Tensor:
+    """The values (B, P) of P units on B images: means over the view's tokens; of heads the norm. The model must be at rest."""
+    vit, found = ask.vit, dict[int, Tensor]()
+
+    def see(site: int, channels: Tensor) -> None:
+        here = [p for p, place in enumerate(ask.places) if place == site]
+        if here:
+            values = vit.sites[site].read(vit.split(channels)[0])
+            means = values[..., [ask.units[p].index for p in here]].float().mean(1)
+            found.update(zip(here, means.unbind(1), strict=True))
+
+    with visited(vit.model, vit.sites, see):
+        run_model(vit.model, images.to(next(vit.model.parameters())))
+    values = torch.stack([found[p] for p in range(len(ask.units))], 1)
+    check_finite(
+        vit, [values[:, [p for p, q in enumerate(ask.places) if q == s]].detach() for s in range(len(vit.sites))]
+    )
+    return values
