@@ -49,6 +49,19 @@ def arguments(function):
     ]
 
 
+class Joint(nn.Linear):
+    """A joint image-text model that knows nothing."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def encode_image(self, images):
+        return images.mean((1, 2, 3))[:, None]
+
+    def encode_text(self, words):
+        return torch.ones(len(words), 1)
+
+
 @cache
 def things():
     """A tiny model and what was made of it."""
@@ -66,6 +79,7 @@ def things():
         looped_digits=nph.recursive(nph.demo.create_model(), 1, init="lower", rank=2),
         digits=nph.demo.create_model(),
         images=images,
+        joint=Joint(),
         paths=paths,
         frozen=nph.find_path(model, images, method="activation", units="neurons"),
         run=nph.run(images, model, Path(tempfile.mkdtemp()) / "run", method="causal", units="neurons"),
@@ -110,6 +124,7 @@ def good(name):
         "find_path": {**seen, "method": "causal", "units": "neurons"},
         "find_paths": {**seen, "ways": ["causal"]},
         "frequency": {"paths": t.paths},
+        "image_text_pair": {"model": t.joint, "text": t.joint.encode_text, "mean": [0.5], "std": [0.5]},
         "importance": {"source": t.model, "images": t.images},
         "joint_influence": {**seen, "path": [[3], [5]], "units": "neurons"},
         "keep": chosen,
@@ -127,7 +142,9 @@ def good(name):
         "merge_": {"model": t.looped},
         "most_active": {**seen, "units": [(0, 1)]},
         "open_run": {"folder": t.run.folder},
+        "name_units": {**seen, "units": [(0, 1)], "labels": labels, "controls": 2},
         "path_graph": {**seen, "paths": t.paths},
+        "pixel_attribution": {**seen, "units": [(0, 1)], "n_steps": 2},
         "plot_alpha": {**seen, "paths": t.frozen, "n_points": 3},
         "plot_circuit": {"circuit": t.circuit},
         "plot_curves": {"curves": t.curves},
@@ -135,6 +152,13 @@ def good(name):
         "plot_distribution": {"paths": t.paths},
         "plot_gallery": {**seen, "units": [(0, 1)], "n": 2},
         "plot_graph": {"graph": t.graph},
+        "plot_meaning": {
+            "model": t.digits,
+            "images": t.images.repeat(1, 1, 2, 2),
+            "units": [(0, 1)],
+            "n": 1,
+            "steps": 1,
+        },
         "plot_methods": {"paths": {"a": t.paths}},
         "plot_path": {"paths": t.paths},
         "plot_paths": {"paths": t.paths},
@@ -161,6 +185,7 @@ def good(name):
         "stability": {"paths": t.paths, "labels": labels},
         "unmerge_": {"model": t.looped},
         "view": {"model": t.model},
+        "visualise": {"model": t.digits, "units": [(0, 1)], "steps": 1},
         "demo.create_model": {},
         "demo.labelled_batches": {"limit": 10, "size": 5},
         "demo.load": {},

@@ -5,11 +5,11 @@ import io
 
 import numpy as np
 from PIL import Image
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from ..checks import printable
 from ..models.adapters import inside
+from ..models.transform import data_config
 from ..models.view import unwrapped
 
 SMALL = 64  # pixels: up to here a picture is kept as it is, lossless
@@ -37,7 +37,7 @@ def normalisation_of(model: nn.Module) -> tuple[tuple[int, int, int], tuple[floa
     model = inside(unwrapped(model))
     if not getattr(model, "pretrained_cfg", None):
         return None
-    config = resolve_model_data_config(model)
+    config = data_config(model)
     return config["input_size"], config["mean"], config["std"]
 
 

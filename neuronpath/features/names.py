@@ -18,6 +18,7 @@ from ..paths.statistics import Labels
 from ..units import Unit
 from .values import Asked, asked, values_of
 
+RANDOM = 100  # units of each kind that a name's score is compared with
 SURE = 0.95  # of the control: a name must have a higher score than so many of it
 
 
@@ -74,6 +75,7 @@ def name_units(
     check_images(images)
     for name, value in (("n", n), ("controls", controls), ("batch_size", batch_size)):
         check_count(name, value)
+    check_count("seed", seed, 0)
     if (labels is None) == (words is None):
         raise InputError("expected either labels or words, to name units by")
     ask = asked(model, units, token)
@@ -94,11 +96,15 @@ def name_units(
             raise InputError(
                 f"labels name {len(classes)} class(es) of {len(images)} images; expected two classes, four images"
             )
-        others = _random_like(ask, draw)
-        values = _values(
-            others._replace(units=[*ask.units, *others.units], places=[*ask.places, *others.places]), images, batch_size
-        )
-        found = _by_labels(values, numbers, len(ask.units), controls, draw)
+        others = _random_units(ask, draw)
+        both = ask._replace(units=[*ask.units, *others.units], places=[*ask.places, *others.places])
+        kinds = np.array([unit.kind for unit in both.units])
+        found = _by_labels(_values(both, images, batch_size), numbers, controls, draw)
+        own, random = slice(None, len(ask.units)), slice(len(ask.units), None)
+        higher = found["score"][random] >= found["score"][own, None]
+        found = {name: values[own] for name, values in found.items()} | {
+            "random_units": np.ma.array(higher, mask=kinds[random] != kinds[own, None]).mean(1).data
+        }
         name_of = class_namer(ask.vit.model)
         called = lambda best: name_of(int(classes[best])) or str(classes[best])  # noqa: E731
     best = [called(int(each)) for each in found.pop("best")]
@@ -170,52 +176,45 @@ def _values(ask: Asked, images: Tensor, batch_size: int) -> np.ndarray:
         return torch.cat([values_of(ask, part).cpu() for part in images.split(batch_size)]).double().numpy()
 
 
-def _random_like(ask: Asked, draw: np.random.Generator) -> Asked:
-    """As many other units of the same sites' kinds, drawn at random over the blocks."""
+def _random_units(ask: Asked, draw: np.random.Generator) -> Asked:
+    """Random units of the kinds that are asked for, over all blocks, so many of each."""
     units, places = [], []
-    for unit in ask.units:
-        among = [s for s, place in enumerate(ask.vit.places) if place.kind == unit.kind]
-        site = int(draw.choice(among))
-        place = ask.vit.places[site]
-        units.append(Unit(place.block, int(draw.integers(place.width)), place.kind))
-        places.append(site)
+    for kind in sorted({unit.kind for unit in ask.units}):
+        among = [s for s, place in enumerate(ask.vit.places) if place.kind == kind]
+        for site in draw.choice(among, RANDOM):
+            place = ask.vit.places[site]
+            units.append(Unit(place.block, int(draw.integers(place.width)), kind))
+            places.append(int(site))
     return ask._replace(units=units, places=places)
 
 
 def _by_labels(
-    values: np.ndarray, numbers: np.ndarray, asked_for: int, controls: int, draw: np.random.Generator
+    values: np.ndarray, numbers: np.ndarray, controls: int, draw: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """For each unit the class that it tells best, its AUROC on the other half, and what chance and random units have."""
-    halves = np.zeros(len(numbers), dtype=bool)
+    """For each unit the class that it tells best, its AUROC on the other half, and what that is with labels dealt out anew."""
+    first = np.zeros(len(numbers), dtype=bool)
     for label in np.unique(numbers):
-        here = draw.permutation((numbers == label).nonzero()[0])
-        halves[here[::2]] = True
-    ranks = [rankdata(values[half], axis=0) for half in (halves, ~halves)]
+        first[draw.permutation((numbers == label).nonzero()[0])[::2]] = True
+    halves = (first, ~first)
+    ranks = [rankdata(values[half], axis=0) for half in halves]
 
     def named(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first, second = (_auroc(r, numbers[half]) for r, half in zip(ranks, (halves, ~halves), strict=True))
-        best = first.argmax(1)
-        return best, second[np.arange(len(best)), best]
+        member = np.eye(numbers.max() + 1)[numbers]
+        here, there = (_auroc(r, member[half]) for r, half in zip(ranks, halves, strict=True))
+        best = here.argmax(1)
+        return best, there[np.arange(len(best)), best]
 
     best, score = named(numbers)
     chance = np.stack([named(draw.permutation(numbers))[1] for _ in range(controls)])
-    control = np.quantile(chance, SURE, axis=0)
-    own, others = slice(None, asked_for), slice(asked_for, None)
-    return {
-        "best": best[own],
-        "score": score[own],
-        "control": control[own],
-        "random_units": (score[others][None] >= score[own][:, None]).mean(1),
-    }
+    return {"best": best, "score": score, "control": np.quantile(chance, SURE, axis=0)}
 
 
-def _auroc(ranks: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The area under the ROC curve (P, classes) of each unit, ranked over images (N, P), for each class against all others."""
-    member = np.eye(numbers.max() + 1)[numbers]
+def _auroc(ranks: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve (P, classes) of each unit, ranked over images (N, P), for each class's members (N, classes)."""
     count = member.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        area = (ranks.T @ member - count * (count + 1) / 2) / (count * (len(numbers) - count))
-    return np.nan_to_num(area, nan=0.5, posinf=0.5, neginf=0.5)
+    pairs = count * (len(member) - count)
+    area = (ranks.T @ member - count * (count + 1) / 2) / np.maximum(pairs, 1)
+    return np.where(pairs, area, 0.5)
 
 
 def _similarity(images: Tensor, words: list[str], image_text: Sequence[Callable], batch_size: int) -> np.ndarray:

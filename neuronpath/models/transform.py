@@ -1,6 +1,7 @@
 """The transform that a model was trained with, for any image."""
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from PIL import Image
@@ -41,6 +42,14 @@ def transform_of(model: nn.Module) -> Transform:
             f"{type(model).__name__} doesn't say how its images are transformed; expected a timm model, one of load_model, or "
             "images that you have transformed (torchvision: weights.transforms(); transformers: AutoImageProcessor)"
         )
+    config = data_config(model)
+    transform = create_transform(**config, is_training=False)
+    mode = "L" if config["input_size"][0] == 1 else "RGB"
+    return lambda image: transform(image.convert(mode))
+
+
+def data_config(model: nn.Module) -> dict[str, Any]:
+    """What timm says of the images of one of its models: input_size (C, H, W), mean and std, a number a channel, and more."""
     config = resolve_model_data_config(model)
     patches = getattr(model, "patch_embed", None)
     channels = getattr(model, "in_chans", config["input_size"][0])
@@ -51,6 +60,4 @@ def transform_of(model: nn.Module) -> Transform:
         if len(config[moment]) != channels:
             config[moment] = (sum(config[moment]) / len(config[moment]),) * channels
     config["input_size"] = (channels, *size)
-    transform = create_transform(**config, is_training=False)
-    mode = "L" if channels == 1 else "RGB"
-    return lambda image: transform(image.convert(mode))
+    return config

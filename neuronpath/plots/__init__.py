@@ -13,6 +13,7 @@ from .circuit import plot_circuit
 from .classes import plot_distribution, plot_similarity
 from .curves import plot_curves
 from .graph import plot_graph
+from .meaning import plot_meaning
 from .path import plot_methods, plot_path
 from .places import plot_gallery, plot_places
 from .tables import plot_deviation, plot_pruning
@@ -26,6 +27,7 @@ __all__ = [
     "plot_distribution",
     "plot_gallery",
     "plot_graph",
+    "plot_meaning",
     "plot_methods",
     "plot_path",
     "plot_paths",
