@@ -16,7 +16,9 @@ def test_a_row_a_unit(demo):
     driven = nph.pixel_attribution(model, images[numbers[0]], units[:1]).attribution[:, 0, 0].numpy()
     for row in range(2):
         said = [ax.get_xlabel() for ax in axes[row]]
-        assert [float(said[at]) for at in (0, 1, 3)] == pytest.approx([float(made.values[row]), *best[row].tolist()], rel=0.01)
+        assert [float(said[at]) for at in (0, 1, 3)] == pytest.approx(
+            [float(made.values[row]), *best[row].tolist()], rel=0.01
+        )
     assert np.allclose(axes[0, 2].images[0].get_array(), driven[0], atol=1e-4)
     assert np.allclose(axes[0, 4].images[0].get_array(), driven[1], atol=1e-4)
     low, high = axes[0, 2].images[0].get_clim()
