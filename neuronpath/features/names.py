@@ -131,7 +131,8 @@ def image_text_pair(
         model: it: of transformers with ``get_image_features`` and ``get_text_features``, of open_clip with ``encode_image`` and
             ``encode_text``.
         text: its tokenizer.
-        mean, std: the normalisation of the images that ``name_units`` is given, a channel each, to be undone.
+        mean: of the normalisation of the images that ``name_units`` is given, a channel each, to be undone.
+        std: and its standard deviation.
         size: the side of the images that the joint model wants.
     """
     hugging = hasattr(model, "get_image_features")
