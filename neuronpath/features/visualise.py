@@ -67,7 +67,8 @@ def visualise(
         lr: its step size.
         total_variation: what the mean difference of neighbouring pixels costs, against the relative gain of the unit's value.
         size: (C, H, W); None is the size of the images that the model was made for.
-        mean, std: the normalisation of the model's images, a channel each; None is the model's own, which timm's models know.
+        mean: of the normalisation of the model's images, a channel each; None is the model's own, which timm's models know.
+        std: its standard deviation.
         token: the tokens on which units are read (see :func:`~neuronpath.view`).
         batch_size: units at a time; the memory taken doesn't grow with ``steps``.
         seed: of the noise and of the shifts and scales.

@@ -40,6 +40,8 @@ def test_a_notebook_has_the_report(demo, paths, tmp_path):
     assert shown.html == report
     assert frame_of(shown) == report
     assert "Shown(10 images)" in repr(shown)
+    formatters = pytest.importorskip("IPython.core.formatters")
+    assert "<iframe" in formatters.DisplayFormatter().format(shown)[0]["text/html"]
 
 
 def test_without_a_model_what_paths_know(demo, paths):
