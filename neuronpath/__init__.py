@@ -1,4 +1,4 @@
-"""neuronpath: which units, block by block, carry a vision transformer's decision.
+"""neuronpath: which units, block by block, a vision transformer's decision hangs on.
 
 The public names are listed in ``__init__.pyi``; each is loaded when it is first used.
 """

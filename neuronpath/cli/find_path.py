@@ -63,7 +63,7 @@ def find_path(
     ] = False,
     quiet: Quiet = False,
 ) -> int:
-    """Show which head and neuron of every block carry a vision transformer's decision, for every image, and what is left without them.
+    """Show on which head and neuron of every block an image's decision hangs, and what is left without them.
 
     Without arguments: the embedded model on ten handwritten digits.
     """

@@ -36,7 +36,7 @@ def main() -> None:
 
     @app.callback()
     def _about() -> None:
-        """Which heads and neurons, block by block, carry a vision transformer's decision."""
+        """Which heads and neurons, block by block, a vision transformer's decision hangs on."""
 
     if len(sys.argv) == 1:
         sys.argv.append("--help")

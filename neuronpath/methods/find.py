@@ -59,7 +59,7 @@ def find_path(
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     progress: bool | tqdm = False,
 ) -> NeuronPaths:
-    """The path of every image: which head and which neuron of each block, from input to output, carry the decision.
+    """The path of every image: which head and which neuron of each block, from input to output, the decision hangs on.
 
     Args:
         model: a vision transformer of timm, torchvision or transformers, or of a registered class; also inside ``torch.compile``,

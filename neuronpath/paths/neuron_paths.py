@@ -1,4 +1,4 @@
-"""NeuronPaths, the frozen result: which units carry each image's decision, and what they are worth."""
+"""NeuronPaths, the frozen result: which units each image's decision hangs on, and what they are worth."""
 
 import math
 import os
