@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -296,7 +297,7 @@ def test_without_a_network_it_says_what_to_pass_instead(find_path, digit, monkey
         return nph.demo.create_model()
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    monkeypatch.setattr("neuronpath.models.load.connected", lambda *_: True)
+    monkeypatch.setattr("neuronpath.models.load.connected", lambda _: nullcontext(True))
     refused(find_path(digit, "--model", TINY), "no route to host", "--checkpoint FILE", "--no-pretrained")
 
 
