@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from ..checks import InputError, check_count, checked
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.outputs import as_target
@@ -25,7 +25,7 @@ SURE = 0.95  # of the control: a name must have a higher score than so many of i
 @checked
 def name_units(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     units: Sequence[tuple],
     labels: Labels | None = None,
     *,
@@ -48,7 +48,7 @@ def name_units(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (N, C, H, W), transformed as the model wants it.
+        images: (N, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`. A unit's value is its
             mean over the tokens named; of a head it is the norm.
         labels: the images' classes (N,).
@@ -72,7 +72,7 @@ def name_units(
 
     Source: words after Oikarinen and Weng, "CLIP-Dissect" (ICLR 2023), with a plain mean in place of their soft-WPMI.
     """
-    check_images(images)
+    images = as_images(images)
     for name, value in (("n", n), ("controls", controls), ("batch_size", batch_size)):
         check_count(name, value)
     check_count("seed", seed, 0)

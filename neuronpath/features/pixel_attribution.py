@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, check_count, check_one_of, checked
-from ..data.given import check_images
+from ..data.given import Images, as_images
 from ..models.hooks import at_rest
 from ..models.vit import ViT
 from .values import asked, values_of
@@ -37,7 +37,7 @@ class PixelAttribution(NamedTuple):
 @checked
 def pixel_attribution(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     units: Sequence[tuple],
     *,
     method: str = "integrated_gradients",
@@ -51,7 +51,7 @@ def pixel_attribution(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`. A unit's value is its
             mean over the tokens named; of a head it is the norm.
         method: "integrated_gradients" along the straight line from the baseline, or "input_x_gradient": captum's classes.
@@ -73,7 +73,7 @@ def pixel_attribution(
 
     Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), by captum's ``IntegratedGradients``.
     """
-    check_images(images)
+    images = as_images(images)[:]
     check_one_of("method", method, METHODS)
     check_count("internal_batch_size", internal_batch_size)
     if n_steps is not None:

@@ -70,7 +70,7 @@ def visualise(
         mean: of the normalisation of the model's images, a channel each; None is the model's own, which timm's models know.
         std: its standard deviation.
         token: the tokens on which units are read (see :func:`~neuronpath.view`).
-        batch_size: units at a time; the memory taken doesn't grow with ``steps``.
+        batch_size: images made at a time; the memory taken doesn't grow with ``steps``.
         seed: of the noise and of the shifts and scales.
         progress: True shows a bar, a step a unit.
 

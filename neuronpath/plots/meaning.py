@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 from ..checks import check_count, checked
+from ..data.given import Images
 from ..features.activations import most_active
 from ..features.pixel_attribution import pixel_attribution
 from ..features.values import named_units
@@ -23,7 +24,7 @@ MOST = 0.995  # of the pixels: beyond their size the colours don't deepen
 @checked
 def plot_meaning(
     model: nn.Module | ViT,
-    images: Tensor | Iterable,
+    images: Images | Iterable,
     units: Sequence[tuple],
     n: int = 4,
     *,
