@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 import neuronpath as nph
-from neuronpath.data.files import find_images, load_images
+from neuronpath.data.files import find_images
+from neuronpath.data.load import load_images
 from neuronpath.files import write_whole
 from neuronpath.models.hooks import at_rest, input_replaced
 from neuronpath.models.load import load_model

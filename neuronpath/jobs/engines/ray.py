@@ -1,7 +1,6 @@
 """A cluster, or this machine, by Ray Data: actors that load the model once, and shards that find their way to them."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -44,7 +43,6 @@ def on_ray(work: Workload, shards: Sequence[Shard], resources: Resources) -> Ite
 
 
 def _streamed(work: Workload, shards: Sequence[Shard], actors: int, on_gpu: bool, share: float) -> Iterator[Done]:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [{"number": shard.number, "at": at} for at, shard in enumerate(shards)]
     everything = ray.put((work, shards))
@@ -57,6 +55,7 @@ def _streamed(work: Workload, shards: Sequence[Shard], actors: int, on_gpu: bool
         num_gpus=1 if on_gpu else 0,
         compute=ray.data.ActorPoolStrategy(size=actors),
     )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # here, for making a Dataset sets it anew
     for batch in found.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.to_pylist():
             yield Done(row["number"], _table(row["rows"]), _table(row["errors"]))
@@ -85,9 +84,6 @@ def _joined() -> bool:
     """Whether Ray was started here, rather than joined."""
     if ray.is_initialized():
         return False
-    os.environ.setdefault(
-        "RAY_BACKEND_LOG_LEVEL", "fatal"
-    )  # what workers share is kept by this process, whatever Ray fears
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         ray.init(address="auto", **quiet)
