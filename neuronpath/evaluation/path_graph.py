@@ -1,13 +1,11 @@
 """:func:`path_graph`: the direct effects between the units of each image's path or circuit, and straight on the output."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, checked
 from ..data.given import Images, as_images
@@ -22,6 +20,7 @@ from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.edges import Effects, Nodes, Stream, edges_of, stream_of
 from ..runs.gates import Ablated
+from ..runs.progress import bar_over
 from ..units import KINDS, Unit, place_of
 
 LOG_ODDS = "log-odds"
@@ -102,10 +101,7 @@ def path_graph(
     units = [_in_order(paths, i) for i in range(len(paths))]
     graphs: list[tuple[Tensor, Tensor, float]] = []
     values: list[Tensor] = []
-    bar: tqdm = (
-        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
-    )
-    with at_rest(vit.model), nullcontext() if bar is progress else bar:
+    with at_rest(vit.model), bar_over(progress, len(images)) as bar:
         for run in clean_runs(vit, images, paths.target if known else None, output or _log_odds, internal_batch_size):
             first = len(graphs)
             here = units[first : first + len(run.rows)]

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, check_count, checked
 from ..compression.files import digest_of
@@ -28,6 +27,7 @@ from ..models.vit import ViT
 from ..paths.columns import ABOUT, write_table
 from ..paths.neuron_paths import versions
 from ..paths.run import ERRORS, FORMAT, LISTING, RECORD, SHARDS, VERSION, Run
+from ..runs.progress import bar_over
 from .engines.registry import Resources, engine_named
 from .folder import at_work, values_that_differ
 from .listing import Shards, difference, digest_of_ids, listed, write_listing
@@ -142,32 +142,25 @@ def run(
         failed = sum(counts.values())
         if todo and work.nothing is None:
             work = replace(work, nothing=work.tried(items_in_order(table)))
-        bar = (
-            progress
-            if isinstance(progress, tqdm)
-            else fitting_tqdm(
-                total=len(table), initial=sum(map(every.images_in, counts)), unit="image", disable=not progress
-            )
-        )
         resources = Resources(gpus, workers, device)
-        results = work_on(work, todo, resources) if todo else iter(())
-        try:
-            for done in results:
-                _write_errors(errors / f"{done.number:06d}.parquet", done.errors)
-                _write_rows(_file(shards, done.number), done)
-                failed += len(done.errors)
-                bar.set_postfix(errors=failed, refresh=False)
-                bar.update(every.images_in(done.number))
-                if max_errors is not None and failed > max_errors:
-                    reason = done.errors["reason"][0].as_py() if len(done.errors) else "see the errors"
-                    raise InputError(
-                        f"{failed} images can't be read, more than max_errors={max_errors}, such as: {reason}"
-                    )
-        finally:
-            if isinstance(results, Iterator) and hasattr(results, "close"):
-                results.close()
-            if bar is not progress:
-                bar.close()
+        before = sum(map(every.images_in, counts))
+        with bar_over(progress, len(table), initial=before) as bar:
+            results = work_on(work, todo, resources) if todo else iter(())
+            try:
+                for done in results:
+                    _write_errors(errors / f"{done.number:06d}.parquet", done.errors)
+                    _write_rows(_file(shards, done.number), done)
+                    failed += len(done.errors)
+                    bar.set_postfix(errors=failed, refresh=False)
+                    bar.update(every.images_in(done.number))
+                    if max_errors is not None and failed > max_errors:
+                        reason = done.errors["reason"][0].as_py() if len(done.errors) else "see the errors"
+                        raise InputError(
+                            f"{failed} images can't be read, more than max_errors={max_errors}, such as: {reason}"
+                        )
+            finally:
+                if isinstance(results, Iterator) and hasattr(results, "close"):
+                    results.close()
     return Run(folder)
 
 

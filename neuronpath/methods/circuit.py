@@ -2,12 +2,10 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
 from ..data.given import Images, Target, as_images, check_images
@@ -21,6 +19,7 @@ from ..paths.settings import Settings
 from ..runs.baselines import Ablation, ablation, baseline_named
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated
+from ..runs.progress import bar_over
 from ..units import Unit
 from .find import architecture, namer_for
 from .grow import Criterion, Grower, decided, random_like
@@ -84,11 +83,8 @@ def find_circuit(
     class_namer(vit.model, class_names)  # refuses names before the work, where it can
     rule = Criterion(criterion, float(keep))
     parts: list[dict[str, Tensor | list]] = []
-    bar: tqdm = (
-        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
-    )
     called: dict[int, str] = {}
-    with at_rest(vit.model), nullcontext() if bar is progress else bar:
+    with at_rest(vit.model), bar_over(progress, len(images)) as bar:
         first = 0
         for run in clean_runs(vit, images, target, "prob", internal_batch_size):
             parts.append(_circuits(run, rule, [each(run, first) for each in ablate], controls, seed))

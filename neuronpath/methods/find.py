@@ -2,14 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, check_one_of, checked
 from ..data.given import Images, Target, as_images
@@ -26,6 +24,7 @@ from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import AblatedRun, ablated_run
 from ..runs.influence import Influence, Quadrature, influence_of
 from ..runs.live import live_influence_of
+from ..runs.progress import bar_over
 from ..units import on_path, units_named
 from .presets import preset_named
 from .random import locate_random
@@ -172,10 +171,7 @@ def find_path(
         versions=versions(),
     )
     parts: list[NeuronPaths] = []
-    bar: tqdm = (
-        progress if isinstance(progress, tqdm) else fitting_tqdm(total=len(images), unit="image", disable=not progress)
-    )
-    with at_rest(vit.model), nullcontext() if bar is progress else bar, in_precision(vit.model, precision):
+    with at_rest(vit.model), bar_over(progress, len(images)) as bar, in_precision(vit.model, precision):
         for run in clean_runs(vit, images, target, output, internal_batch_size, rule.fewest, way.live):
             first = sum(map(len, parts))
             search = replace(search, ablated=ablate(run, first))

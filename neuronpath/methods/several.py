@@ -1,17 +1,16 @@
 """Several ways to find a path, side by side."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
 
 from ..checks import InputError, checked
 from ..data.given import Images, as_images
 from ..models.vit import ViT
 from ..paths.neuron_paths import NeuronPaths
+from ..runs.progress import bar_over
 from .find import DEFAULT, find_path, heads_lack
 from .presets import PRESETS, list_presets
 from .registry import Method, list_methods, method_named
@@ -80,12 +79,7 @@ def find_paths(
         raise InputError("ways names no way; expected at least one method or preset")
     units, token = _read_on(model, next(iter(calls.values())), units, token)
     ablation: dict[str, Any] = {"baseline": baseline, "reference": reference}
-    bar: tqdm = (
-        progress
-        if isinstance(progress, tqdm)
-        else fitting_tqdm(total=len(images) * len(calls), unit="path", disable=not progress)
-    )
-    with nullcontext() if bar is progress else bar:
+    with bar_over(progress, len(images) * len(calls), "path") as bar:
         return {
             name: find_path(
                 model, images, target, units=units, token=token, progress=bar,
