@@ -65,7 +65,8 @@ def evaluate(
     from ..methods import way
     from ..models.load import load_model
     from ..models.view import view
-    from ..paths.neuron_paths import NeuronPaths, view_for
+    from ..paths.made_for import view_for
+    from ..paths.neuron_paths import NeuronPaths
     from ..plots import check_picture, plot_curves
 
     check_distinct([csv, json, curves])

@@ -17,7 +17,8 @@ from ..data.given import Classes, Images, Target, as_images
 from ..models.outputs import check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, versions, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths, versions
 from ..runs.baselines import ablated_by, baseline_named
 from ..runs.gates import Ablated
 from ..runs.joint_influence import joint_influence

@@ -15,7 +15,8 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.faithfulness import Faithfulness
-from ..paths.neuron_paths import NeuronPaths, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths
 from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated, gated_answer
@@ -89,7 +90,7 @@ def faithfulness(
     reference = as_images(reference, "reference")
     chosen = ranking if isinstance(ranking, NeuronPaths | Circuit) else None
     if chosen is not None:
-        model = view_for(chosen, model)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+        model = view_for(chosen, model)
         if len(chosen) != len(images):
             raise InputError(
                 f"ranking holds {len(chosen)} paths or circuits for {len(images)} images; expected as many"

@@ -21,7 +21,8 @@ from ..models.outputs import logits_of
 from ..models.sites import visited
 from ..models.view import TOKENS, view
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths
 from ..runs.baselines import ablated_by, baseline_named
 from ..runs.gates import Ablated
 from ..units import as_index, as_unit, is_unit_list, kinds_named, place_of

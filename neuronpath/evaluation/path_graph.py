@@ -15,7 +15,8 @@ from ..models.outputs import Output, check_output, output_name
 from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
-from ..paths.neuron_paths import NeuronPaths, versions, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths, versions
 from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.edges import Effects, Nodes, Stream, edges_of, stream_of
@@ -87,7 +88,7 @@ def path_graph(
     reference = as_images(reference, "reference")
     if not isinstance(paths, NeuronPaths | Circuit):
         raise InputTypeError(f"paths is a {type(paths).__name__}; expected NeuronPaths or Circuit")
-    vit = view_for(paths, model)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+    vit = view_for(paths, model)
     if len(images) != len(paths):
         raise InputError(f"images holds {len(images)} images for {len(paths)} paths or circuits; expected as many")
     check_output("prob" if output is None else output, vit.has_head, type(vit.model).__name__)

@@ -14,7 +14,8 @@ from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths
 from ..runs.clean import check_finite
 from ..units import Unit, as_index, at_units, kinds_named, place_of
 from .values import asked, named_units, values_of

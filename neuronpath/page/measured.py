@@ -17,7 +17,8 @@ from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.graph_layout import FEW
-from ..paths.neuron_paths import NeuronPaths, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths
 from ..units import Unit
 
 Way = NeuronPaths | Circuit  # one way to explain images: a path of each, or a circuit
@@ -47,7 +48,7 @@ def measured_on(
     batch_size: int, bar: tqdm,
 ) -> Measured:  # fmt: skip
     """Run what the page shows; ``graph`` is one that was made, whether to make it, or None: where it costs little."""
-    vit = view_for(way, vit)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+    vit = view_for(way, vit)
     has_classes = bool((way.target >= 0).all())
     found: dict[str, Tensor] = {}
     if isinstance(way, Circuit):

@@ -14,7 +14,8 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
-from ..paths.neuron_paths import NeuronPaths, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths
 from .measured import Measured, Way, check_graph, measured_on
 from .render import page_of
 from .scene import scene
@@ -87,7 +88,7 @@ def measure(
 ) -> tuple[Tensor | None, dict[str, Measured]]:  # fmt: skip
     """The true classes, and what the model does on the images, by way; checks everything first."""
     for way in ways.values():
-        view_for(way, vit)  # type: ignore[arg-type]  # it reads the settings alone, which circuits have too
+        view_for(way, vit)
     truth = Classes(images, labels).all()
     check_number("factor", factor)
     check_count("n_likes", n_likes)

@@ -11,11 +11,9 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import InputError, InputTypeError, check_index, checked
-from ..models.view import view
-from ..models.vit import ViT
 from ..units import Place, Unit
 from ..version import __version__
 from .columns import paths_of, paths_table, read_result, write_result
@@ -256,21 +254,6 @@ class NeuronPaths:
     def load(cls, path: str | os.PathLike) -> "NeuronPaths":
         """Read what :meth:`save` wrote; raises InputError for another version or a damaged file."""
         return read_result(path, paths_of, FORMAT, VERSIONS, "NeuronPaths.save", partial(from_document, cls))
-
-
-def view_for(paths: NeuronPaths, model: nn.Module | ViT) -> ViT:
-    """The view that the paths were made with; refuses a model with other weights' names or shapes."""
-    vit = view(model)
-    settings = paths.settings
-    if (settings.fingerprint or vit.fingerprint) == vit.fingerprint:
-        vit = view(vit, settings.token, settings.units)
-        if not settings.sites or list(settings.sites) == vit.places:
-            return vit
-    blocks = {place.block for place in settings.sites}
-    raise InputError(
-        f"these paths were made for another model ({settings.model}, {len(blocks)} blocks); "
-        f"{type(vit.model).__name__} has {len(vit.blocks)} blocks of {vit.widths[0]} {vit.places[0].kind}s, or weights of other shapes"
-    )
 
 
 def check_as_many(paths: NeuronPaths, images: Tensor) -> None:

@@ -10,7 +10,8 @@ from ..data.given import Images, as_images
 from ..models.hooks import at_rest
 from ..models.outputs import OUTPUTS, Output, widest
 from ..models.vit import ViT
-from ..paths.neuron_paths import NeuronPaths, check_as_many, view_for
+from ..paths.made_for import view_for
+from ..paths.neuron_paths import NeuronPaths, check_as_many
 from ..units import on_path
 from .baselines import ablation
 from .clean import CleanRun, clean_runs, gradients_of
