@@ -17,7 +17,7 @@ from ..models.vit import ViT
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.clean import check_finite
-from ..units import Unit, as_index, at_units, kinds_named, place_of
+from ..units import Unit, as_index, kinds_named, place_of
 from .values import asked, named_units, values_of
 
 WORST_ASPECT = 1.5  # how far a grid of patches may be from the image's own aspect
@@ -57,23 +57,9 @@ def activation_maps(
     images = as_images(images)
     check_count("batch_size", batch_size)
     index = as_index(path.units if isinstance(path, NeuronPaths) else path, len(images), vit.places)
-    like = next(vit.model.parameters())
-    parts: list[Tensor] = []
-    for batch, here in zip(images.split(batch_size), index.split(batch_size), strict=True):
-        found: dict[int, Tensor] = {}  # a site: (b, patches, K)
-
-        def see(site: int, channels: Tensor) -> None:
-            values = vit.sites[site].read(channels[:, vit.num_prefix_tokens :])
-            found[site] = at_units(values, here[:, site].to(values.device))
-
-        with channels_seen(vit, see):
-            run_model(vit.model, batch.to(like))
-        grid = grid_of(found[0].shape[1], *images.shape[2:])
-        each = [found[site] for site in range(len(vit.sites))]
-        check_finite(vit, each)
-        values = torch.stack(each, 1)
-        parts.append(values.transpose(2, 3).unflatten(3, grid).float().cpu())
-    return torch.cat(parts)
+    images_of, sites_of, _ = torch.meshgrid(*map(torch.arange, index.shape), indexing="ij")
+    at = torch.stack([images_of, sites_of, index], -1).flatten(0, 2)
+    return _maps(vit, images, at, batch_size).unflatten(0, index.shape)
 
 
 def unit_maps(
@@ -87,6 +73,11 @@ def unit_maps(
         .reshape(-1, 3)
         .long()
     )
+    return list(_maps(vit, images, at, batch_size).split([len(mine) for mine in units]))
+
+
+def _maps(vit: ViT, images: Tensor, at: Tensor, batch_size: int) -> Tensor:
+    """The activations (n, h, w) on the patches of n units, each named by its image, site and index, (n, 3)."""
     like = next(vit.model.parameters())
     found: list[Tensor] = []
     for start in range(0, len(images), batch_size):
@@ -106,8 +97,7 @@ def unit_maps(
         order = torch.cat([(here[:, 1] == site).nonzero()[:, 0] for site in range(len(each))])
         found += torch.cat(each)[order.argsort()].unbind()
     grid = grid_of(found[0].shape[0], *images.shape[2:]) if found else (0, 0)
-    maps = torch.stack(found).unflatten(1, grid) if found else torch.empty(0, *grid)
-    return list(maps.split([len(mine) for mine in units]))
+    return torch.stack(found).unflatten(1, grid) if found else torch.empty(0, *grid)
 
 
 def grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
