@@ -37,21 +37,26 @@ def named_units(units: Sequence[tuple]) -> list[Unit]:
     return [as_unit(unit) for unit in units]
 
 
-def values_of(ask: Asked, images: Tensor) -> Tensor:
-    """The values (B, P) of P units on B images: means over the view's tokens; of heads the norm. The model must be at rest."""
-    vit, found = ask.vit, dict[int, Tensor]()
+def means_by_site(vit: ViT, images: Tensor, chosen: Sequence[list[int]] | None = None) -> list[Tensor]:
+    """Each site's values (B, U), means over the view's tokens, of all its units or of those ``chosen`` there; of heads the norm.
+
+    In the autograd graph where gradients are recorded. The model must be at rest.
+    """
+    found: dict[int, Tensor] = {}
 
     def see(site: int, channels: Tensor) -> None:
-        here = [p for p, place in enumerate(ask.places) if place == site]
-        if here:
-            values = vit.sites[site].read(vit.split(channels)[0])
-            means = values[..., [ask.units[p].index for p in here]].float().mean(1)
-            found.update(zip(here, means.unbind(1), strict=True))
+        values = vit.sites[site].read(vit.split(channels)[0])
+        found[site] = (values if chosen is None else values[..., chosen[site]]).float().mean(1)
 
     with visited(vit.model, vit.sites, see):
         run_model(vit.model, images.to(next(vit.model.parameters())))
-    values = torch.stack([found[p] for p in range(len(ask.units))], 1)
-    check_finite(
-        vit, [values[:, [p for p, q in enumerate(ask.places) if q == s]].detach() for s in range(len(vit.sites))]
-    )
-    return values
+    means = [found[site] for site in range(len(vit.sites))]
+    check_finite(vit, [values.detach() for values in means])
+    return means
+
+
+def values_of(ask: Asked, images: Tensor) -> Tensor:
+    """The values (B, P) of P units on B images, as :func:`means_by_site` has them."""
+    numbers = [[p for p, place in enumerate(ask.places) if place == site] for site in range(len(ask.vit.sites))]
+    means = means_by_site(ask.vit, images, [[ask.units[p].index for p in here] for here in numbers])
+    return torch.cat(means, 1)[:, torch.tensor([p for here in numbers for p in here]).argsort()]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_one_of
-from ..features.activations import channels_seen, named_units
+from ..features.values import means_by_site, named_units
 from ..methods import find_circuit, find_path
-from ..models.outputs import run_model
+from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.columns import circuits_table, noted, paths_table
-from ..runs.clean import check_finite
 from ..units import kinds_named, place_of
 from .evaluate import compare
 
@@ -64,15 +63,8 @@ def _activations(
     kinds = units if isinstance(units, str) else None
     some = None if units is None or isinstance(units, str) else named_units(units)
     vit = view(model, token, kinds if some is None else kinds_named(some))
-    found: dict[int, Tensor] = {}
-
-    def see(site: int, channels: Tensor) -> None:
-        found[site] = vit.sites[site].read(vit.split(channels)[0]).float().mean(1).cpu()
-
-    with channels_seen(vit, see):
-        run_model(vit.model, images.to(next(vit.model.parameters())))
-    values = [found[site] for site in range(len(vit.sites))]
-    check_finite(vit, values)
+    with at_rest(vit.model):
+        values = [site.cpu() for site in means_by_site(vit, images)]
     if some is not None:
         values = [torch.stack([values[place_of(unit, vit.places)][:, unit.index] for unit in some], 1)]
     lists = pa.array(list(torch.cat(values, 1).numpy()), pa.list_(pa.float32()))
