@@ -1,18 +1,18 @@
 """Every linear layer of the blocks as a product of two thin matrices: fewer parameters and multiply-adds, nothing shared."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from ..checks import InputError, check_count, check_number, checked
 from ..data.given import Images, as_images
 from ..models.adapters import merged
-from ..models.factored import parts_of, set_parts
+from ..models.factored import parts_of
 from ..models.hooks import alone
 from ..models.view import check_model, inner_of, view
 from ..models.vit import ViT
 from .factors import Inputs, energies, fit, mean
-from .matrices import Matrix, second_moments, table_of
+from .matrices import Matrix, make_of, second_moments, table_of
 
 
 @checked
@@ -110,7 +110,7 @@ def _ranks(groups: list, inputs: list[list[Inputs]], keep: float) -> list[int]:
     ranks = [1] * len(groups)
     spent = sum(sum(group[0][0].weight.shape) for group in groups)
     gains.sort()
-    for _, g, cost in gains[: len(gains)]:
+    for _, g, cost in gains:
         if spent + cost > budget:
             break
         ranks[g] += 1
@@ -120,18 +120,10 @@ def _ranks(groups: list, inputs: list[list[Inputs]], keep: float) -> list[int]:
 
 def _factor(matrices: list[Matrix], inputs: list[Inputs], rank: int) -> None:
     """One group of matrices in parts of this rank, in place; what shares nothing becomes one product."""
-    first = matrices[0].weight
-    out, wide = first.shape
+    out, wide = matrices[0].weight.shape
     if rank * (out + wide) >= out * wide:
         return
     weights = [matrix.weight.detach().double().cpu() for matrix in matrices]
     held = parts_of(*matrices[0][:2])
     own = held[-1].shape[0] if len(held) > 2 else 0
-
-    def parameter(values: Tensor) -> nn.Parameter:
-        return nn.Parameter(values.to(first).contiguous(), requires_grad=held[0].requires_grad)
-
-    shared, pairs = fit(weights, inputs, own, rank)
-    common = [parameter(part) for part in shared]
-    for matrix, pair in zip(matrices, pairs, strict=True):
-        set_parts(matrix.module, matrix.name, [*common, *(map(parameter, pair) if own else ())])
+    make_of(matrices, *fit(weights, inputs, own, rank))

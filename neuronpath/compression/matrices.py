@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..checks import InputTypeError
 from ..models.adapters import name_of
-from ..models.factored import PARTS, is_factored
+from ..models.factored import PARTS, is_factored, parts_of, set_parts
 from ..models.hooks import at_rest, eager, inputs_seen
 from ..models.outputs import run_model
 from ..models.view import inner_of, view
@@ -61,6 +61,18 @@ def table_of(vit: ViT) -> list[list[Matrix]]:
                     f"{where} of block {i} ({name_of(module)}) has a parametrisation of another kind; expected plain layers"
                 )
     return found
+
+
+def make_of(matrices: Sequence[Matrix], shared: Sequence[Tensor], products: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Make matrices of parts that all of them hold and of a product (b, a) each of its own, none where its rank is 0; in place."""
+    like, flag = matrices[0].weight, parts_of(*matrices[0][:2])[0].requires_grad
+
+    def parameter(values: Tensor) -> nn.Parameter:
+        return nn.Parameter(values.to(like).contiguous(), requires_grad=flag)
+
+    common = [parameter(part) for part in shared]
+    for matrix, own in zip(matrices, products, strict=True):
+        set_parts(matrix.module, matrix.name, [*common, *(map(parameter, own) if own[0].shape[1] else ())])
 
 
 def second_moments(

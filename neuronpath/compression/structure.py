@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, shown
-from ..models.factored import PARTS, factored_in, parts_of, set_parts
+from ..models.factored import PARTS, factored_in, pairs_in, parts_of, set_parts
 
 
 def described(model: nn.Module) -> dict[str, Any]:
@@ -57,10 +57,8 @@ def _add_up(parts: list[Tensor | None], shape: tuple[int, ...]) -> bool:
     if len(parts) < 2 or any(part is None or part.ndim != 2 or not part.is_floating_point() for part in parts):
         return False
     there = [part for part in parts if part is not None]
-    dense = len(there) % 2
-    pairs = list(zip(there[dense::2], there[dense + 1 :: 2], strict=True))
-    return all(tuple(part.shape) == shape for part in there[:dense]) and all(
-        b.shape[1] == a.shape[0] and (b.shape[0], a.shape[1]) == shape for b, a in pairs
+    return all(tuple(part.shape) == shape for part in there[: len(there) % 2]) and all(
+        b.shape[1] == a.shape[0] and (b.shape[0], a.shape[1]) == shape for b, a in pairs_in(there)
     )
 
 

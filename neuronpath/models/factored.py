@@ -46,12 +46,12 @@ class Thin(nn.Linear):
         parts = parts_of(self)
         if len(parts) % 2:
             return F.linear(input, self.weight, self.bias)
-        sums = [F.linear(F.linear(input, a), b) for b, a in _pairs(parts)]
+        sums = [F.linear(F.linear(input, a), b) for b, a in pairs_in(parts)]
         first = sums[0] if self.bias is None else sums[0] + self.bias
         return sum(sums[1:], first)
 
 
-def _pairs(parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def pairs_in(parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """The factors (b, a) among the parts."""
     start = len(parts) % 2
     return list(zip(parts[start::2], parts[start + 1 :: 2], strict=True))
@@ -59,7 +59,7 @@ def _pairs(parts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 def total(parts: Sequence[Tensor]) -> Tensor:
     """The weight that the parts add up to."""
-    products = [b @ a for b, a in _pairs(parts)]
+    products = [b @ a for b, a in pairs_in(parts)]
     return sum(products, parts[0]) if len(parts) % 2 else sum(products[1:], products[0])
 
 

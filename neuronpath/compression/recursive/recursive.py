@@ -12,13 +12,13 @@ from tqdm import tqdm
 from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
 from ...data.given import Images, as_images
 from ...models.adapters import merged
-from ...models.factored import parts_of, set_parts
+from ...models.factored import parts_of
 from ...models.hooks import alone
 from ...models.view import check_model, inner_of, view
 from ...models.vit import ViT
 from ..factors import ROUNDS, Inputs, fit, product
 from ..low_rank import check_rank
-from ..matrices import Matrix, second_moments, table_of
+from ..matrices import Matrix, make_of, second_moments, table_of
 from .layout import LAYOUTS, shared_block
 
 INITS = ("fitted", "average", "stepwise", "lower")
@@ -115,22 +115,14 @@ def _tie(
     matrices: Sequence[Matrix], inputs: Sequence[Inputs], rank: int | str, source: Tensor | None, rounds: int
 ) -> None:
     """Make these matrices share one, in place: ``source``, or what is nearest to them all."""
-    first = matrices[0].weight
-    own = min(first.shape) if isinstance(rank, str) else rank
+    own = min(matrices[0].weight.shape) if isinstance(rank, str) else rank
     weights = [matrix.weight.detach().double().cpu() for matrix in matrices]
     if source is None:
         shared, pairs = fit(weights, inputs, own, _thin(matrices), rounds)
     else:
         shared = [source.detach().double().cpu()]
         pairs = [product(w - shared[0], own, each) for w, each in zip(weights, inputs, strict=True)]
-
-    def parameter(values: Tensor) -> nn.Parameter:
-        flag = parts_of(*matrices[0][:2])[0].requires_grad
-        return nn.Parameter(values.to(first).contiguous(), requires_grad=flag)
-
-    common = [parameter(part) for part in shared]
-    for matrix, pair in zip(matrices, pairs, strict=True):
-        set_parts(matrix.module, matrix.name, [*common, *(map(parameter, pair) if own else ())])
+    make_of(matrices, shared, pairs)
 
 
 def _thin(matrices: Sequence[Matrix]) -> int | None:
