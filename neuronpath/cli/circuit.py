@@ -20,7 +20,7 @@ from .options import (
     Token,
     Units,
 )
-from .sources import open_reference, open_source
+from .sources import check_outputs, open_reference, open_source
 
 
 def circuit(
@@ -59,17 +59,12 @@ def circuit(
     import torch
 
     from ..data.labelled import read_class_names
-    from ..files import check_distinct, check_spared, check_writable, write_whole
+    from ..files import check_spared, write_whole
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
-    from ..plots import check_picture, plot_circuit
+    from ..plots import plot_circuit
 
-    check_distinct([out, plot, report])
-    for path in (out, plot, report):
-        if path is not None:
-            check_writable(path, overwrite)
-    if plot is not None:
-        check_picture(plot)
+    check_outputs([out, plot, report], plot, overwrite)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
 from .options import Baseline, BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Reference, Token, Units
-from .sources import model_named, open_reference
+from .sources import check_outputs, model_named, open_reference
 from .terminal import say
 
 
@@ -60,21 +60,16 @@ def evaluate(
     from ..evaluation.claims import WAYS as PAPER_WAYS
     from ..evaluation.claims import as_report
     from ..evaluation.evaluate import as_text, summary
-    from ..files import check_distinct, check_writable, write_whole
+    from ..files import write_whole
     from ..jobs.evaluate import compare, curves_text, save
     from ..methods import way
     from ..models.load import load_model
     from ..models.view import view
     from ..paths.made_for import view_for
     from ..paths.neuron_paths import NeuronPaths
-    from ..plots import check_picture, plot_curves
+    from ..plots import plot_curves
 
-    check_distinct([csv, json, curves])
-    for file in (csv, json, curves):
-        if file is not None:
-            check_writable(file, overwrite)
-    if curves is not None:
-        check_picture(curves)
+    check_outputs([csv, json, curves], curves, overwrite)
     check_one_of("target", target, ("label", "predicted"))
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:

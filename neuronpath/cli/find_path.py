@@ -20,7 +20,7 @@ from .options import (
     Token,
     Units,
 )
-from .sources import open_reference, open_source
+from .sources import check_outputs, open_reference, open_source
 
 
 def find_path(
@@ -70,18 +70,13 @@ def find_path(
     import torch
 
     from ..data.labelled import read_class_names
-    from ..files import check_distinct, check_spared, check_writable, write_whole
+    from ..files import check_spared, write_whole
     from ..methods import find_path as find
     from ..paths.concat import concat
     from ..paths.neuron_paths import NeuronPaths
-    from ..plots import check_picture, plot_path
+    from ..plots import plot_path
 
-    check_distinct([out, plot, report])
-    for path in (out, plot, report):
-        if path is not None:
-            check_writable(path, overwrite)
-    if plot is not None:
-        check_picture(plot)
+    check_outputs([out, plot, report], plot, overwrite)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])

@@ -86,3 +86,16 @@ def open_reference(
     if reference is not None:
         return load_images(reference, model)[0]
     return demo.load("train")[1][:400] if not images and baseline not in (None, "zero") else None
+
+
+def check_outputs(files: Sequence[Path | None], picture: Path | None, overwrite: bool) -> None:
+    """Refuse, before any work, names of outputs that can't be written, and a picture of no kind that there is."""
+    from ..files import check_distinct, check_writable
+    from ..plots import check_picture
+
+    check_distinct(files)
+    for file in files:
+        if file is not None:
+            check_writable(file, overwrite)
+    if picture is not None:
+        check_picture(picture)
