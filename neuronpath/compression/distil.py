@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..checks import InputError, InputTypeError, check_count, check_number, checked
 from ..data.given import check_images
-from ..models.hooks import at_rest, check_gradients_pass, eager
+from ..models.hooks import at_rest, check_gradients_pass, eager, modes_kept
 from ..models.outputs import as_tensor, run_model
 from ..models.view import view
 from .checkpoint import Checkpoint
@@ -97,12 +97,11 @@ def distil(
     pairs = _compared(student, teacher) if hidden else []
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=weight_decay)
     kept = None if checkpoint is None else Checkpoint(checkpoint, student, optimizer, loader, json.dumps(asdict(plan)))
-    modes = [(module, module.training) for module in student.modules()]
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[like.device] if like.is_cuda else []))
         bar = stack.enter_context(tqdm(total=epochs * len(loader), unit="batch", disable=not progress))
         stack.enter_context(torch.enable_grad())
-        stack.callback(_restore, modes)
+        stack.enter_context(modes_kept(student))
         step = 0 if kept is None else kept.load()
         bar.update(step)
         student.train()
@@ -143,11 +142,6 @@ def recover(
     )  # fmt: skip
 
 
-def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training
-
-
 def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | None, like: Tensor) -> Iterator[Tensor]:
     """The images of all epochs' batches but the first ``done``, every epoch from a seed of its own.
 
@@ -182,12 +176,11 @@ def _loss(
         wanted = (run_model(teacher, images) / t).log_softmax(-1)
     if first:
         check_alike(student, images[:1], wanted)
-    with _outputs([own for own, _ in pairs]) as seen:
-        if pairs:
-            with eager():  # hooks don't reach into compiled code
-                answer = as_tensor(student(images))
-        else:
-            answer = as_tensor(student(images))
+    with (
+        _outputs([own for own, _ in pairs]) as seen,
+        eager() if pairs else nullcontext(),
+    ):  # hooks don't reach into compiled code
+        answer = as_tensor(student(images))
     found = (answer / t).log_softmax(-1)
     loss = nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * t**2
     for own, theirs in pairs:

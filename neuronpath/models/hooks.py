@@ -93,6 +93,17 @@ _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 
 
 @contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in train or in eval mode as before, each by itself."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, its parameters out of the autograd graph; every flag restored afterwards.
 
@@ -104,20 +115,18 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(alone(model))
         check_gradients_pass(model)
-        modes = [(module, module.training) for module in model.modules()]
+        stack.enter_context(modes_kept(model))
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         try:
-            for module, _ in modes:
+            for module in model.modules():
                 module.training = False
             for parameter, flag in flags:
                 if flag:
                     parameter.requires_grad_(False)
             yield
         finally:
-            for module, training in modes:
-                module.training = training
             for parameter, flag in flags:
                 if flag:
                     parameter.requires_grad_(True)
