@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import rankdata
+from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor, nn
 
 from ..checks import InputError, check_count, checked
@@ -63,8 +64,8 @@ def name_units(
 
     Returns:
         A row a unit. Columns block, kind, unit; name, None where the score isn't above the control; best, the name it
-        would have; score; control, which 95 % of the draws don't pass; and of labels random_units, the share of as many
-        random units of the same kinds whose own best name has so high a score.
+        would have; score; control, which 95 % of the draws don't pass; and of labels random_units, the share of a hundred
+        random units of its kind whose own best name has so high a score.
 
     Raises:
         InputError: for neither or both of labels and words, fewer than two classes or than four images, or units that
@@ -140,7 +141,7 @@ def image_text_pair(
         raise InputError(
             f"{type(model).__name__} is no joint image-text model; expected one of transformers or open_clip"
         )
-    own_mean, own_std = (torch.tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_STD))
+    own_mean, own_std = (torch.tensor(each)[:, None, None] for each in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
     mean_, std_ = (torch.tensor(each)[:, None, None] for each in (mean, std))
 
     def see(images: Tensor) -> Tensor:
@@ -156,12 +157,6 @@ def image_text_pair(
         return _vectors(model.encode_text(text(words).to(device)))  # type: ignore[operator]
 
     return see, read
-
-
-CLIP_MEAN, CLIP_STD = (
-    (0.48145466, 0.4578275, 0.40821073),
-    (0.26862954, 0.26130258, 0.27577711),
-)  # OpenAI's, open_clip's too
 
 
 def _vectors(found: object) -> Tensor:

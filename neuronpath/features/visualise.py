@@ -21,6 +21,7 @@ from .values import asked, values_of
 # How red, green and blue go together in photographs: a square root of their covariance, as Lucid publishes it
 # (tensorflow/lucid, optvis/param/color.py), each column a direction, scaled so that the longest is 1.
 COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+COLOURS /= COLOURS.norm(dim=0).max()
 ACTIVATIONS = (F.gelu, F.relu, F.silu, torch.relu)
 LEAST_SLOPE = 0.2  # added to theirs in the first half of the steps; GELU's least is -0.13
 MOVED = 0.1  # how far images are shifted and scaled, of their side; falls to 0, so that the last steps see what is made
@@ -172,8 +173,7 @@ def _pixels(spectrum: Tensor, shape: tuple[int, int, int]) -> Tensor:
     scaled = torch.view_as_complex(spectrum) * scale.to(spectrum.device) * (height * width) ** 0.5
     waves = torch.fft.irfft2(scaled, s=(height, width)) / 4
     if shape[0] == 3:
-        turned = COLOURS.to(waves) / COLOURS.norm(dim=0).max()
-        waves = torch.einsum("phwc,dc->pdhw", waves.permute(0, 2, 3, 1), turned)
+        waves = torch.einsum("phwc,dc->pdhw", waves.permute(0, 2, 3, 1), COLOURS.to(waves))
     return waves.sigmoid()
 
 
