@@ -110,7 +110,7 @@ def find_path(
         >>> nph.find_path(model, images[:4])
         NeuronPaths(4 images, 8 blocks, 1 head and 1 neuron a block, method='live')
         >>> nph.find_path(model, images[:4], preset="paper").columns()["path"][0].split()[0]
-        '84'
+        '232'
     """
     images = as_images(images)
     reference = as_images(reference, "reference")

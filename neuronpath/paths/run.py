@@ -43,7 +43,7 @@ class Run:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = nph.run(images[:20], model, f"{folder}/run", target=3)
         ...     len(run), run.to_frame(["id", "probability"], [("probability", ">", 0.5)])["id"].tolist()
-        (20, ['000000013'])
+        (20, ['000000008', '000000018'])
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:

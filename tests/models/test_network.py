@@ -1,6 +1,7 @@
 """Without a network pretrained weights are refused soon, and what is in the cache is still used."""
 
 import socket
+import threading
 import time
 
 import pytest
@@ -21,9 +22,17 @@ def server(monkeypatch):
 
 @pytest.fixture
 def silence(monkeypatch):
-    """Nobody ever answers, neither the looking up of names nor a server."""
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(60))
+    """Nobody ever answers, neither the looking up of names nor a server; what still waits is let go at the end."""
+    over = threading.Event()
+
+    def wait(*_, **__):
+        over.wait(60)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", wait)
     monkeypatch.setattr(network, "PATIENCE", 0.2)
+    yield
+    over.set()
 
 
 def test_whoever_answers_is_there(server, monkeypatch):
