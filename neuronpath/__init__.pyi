@@ -14,9 +14,14 @@ from .compression.importance import register_importance as register_importance
 from .compression.low_rank import low_rank as low_rank
 from .compression.prune import mask as mask
 from .compression.prune import prune as prune
+from .compression.recursive import ExitThreshold as ExitThreshold
+from .compression.recursive import Prediction as Prediction
+from .compression.recursive import calibrate_exits as calibrate_exits
 from .compression.recursive import merge_ as merge_
+from .compression.recursive import predict as predict
 from .compression.recursive import recursive as recursive
 from .compression.recursive import unmerge_ as unmerge_
+from .compression.recursive import with_exits as with_exits
 from .data.load import load_images as load_images
 from .data.source import Source as Source
 from .evaluation.class_circuit import ClassCircuit as ClassCircuit

@@ -75,6 +75,7 @@ def things():
     return SimpleNamespace(
         model=model,
         student=copy.deepcopy(model),
+        early=nph.with_exits(model, [0]),
         looped=nph.recursive(model, 1, init="lower", rank=2),
         looped_digits=nph.recursive(nph.demo.create_model(), 1, init="lower", rank=2),
         digits=nph.demo.create_model(),
@@ -109,6 +110,7 @@ def good(name):
     return {
         "activation_maps": {**seen, "path": t.paths},
         "check_picture": {"path": "a.png"},
+        "calibrate_exits": {"model": t.early, "images": t.images, "labels": labels},
         "class_circuit": {**seen, "labels": t.frozen.predicted, "halves": False},
         "class_path": {**seen, "labels": labels},
         "cluster": {"similarities": t.similarity},
@@ -165,6 +167,7 @@ def good(name):
         "plot_places": {**seen, "paths": t.paths},
         "plot_pruning": {"frame": t.pruning},
         "plot_similarity": {"frame": t.similarity},
+        "predict": {"model": t.early, "images": t.images},
         "prune": {"model": t.model, "importance": t.neurons, "keep": 0.5},
         "rank_units": {**seen, "by": "integrated"},
         "recursive": {"model": t.model, "unique": 1, "init": "lower", "rank": 2},
@@ -186,6 +189,7 @@ def good(name):
         "unmerge_": {"model": t.looped},
         "view": {"model": t.model},
         "visualise": {"model": t.digits, "units": [(0, 1)], "steps": 1},
+        "with_exits": {"model": t.model, "at": [0]},
         "demo.create_model": {},
         "demo.labelled_batches": {"limit": 10, "size": 5},
         "demo.load": {},

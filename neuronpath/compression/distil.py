@@ -18,8 +18,10 @@ from ..models.hooks import at_rest, check_gradients_pass, eager, modes_kept
 from ..models.outputs import as_tensor, run_model
 from ..models.view import view
 from .checkpoint import Checkpoint
+from .recursive.exits import Exits, exits_of
 
 HIDDEN = 1.0  # weight of the hidden states' relative error beside the divergence
+EXITS = 1.0  # weight of the exits' divergence, their mean, beside that of the last block
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Plan:
     temperature: float
     weight_decay: float
     hidden: bool
+    exits: bool
     seed: int
 
     def rate(self, step: int) -> float:
@@ -48,6 +51,7 @@ def distil(
     lr: float = 5e-4,
     *,
     hidden: bool = True,
+    exits: bool = True,
     temperature: float = 1.0,
     weight_decay: float = 0.0,
     seed: int = 0,
@@ -68,7 +72,9 @@ def distil(
         epochs: rounds through the loader.
         lr: the highest learning rate.
         hidden: compare hidden states too. Both models must be vision transformers of one width; the ends of the student's loops (of
-            one without loops each quarter of its blocks) are compared with the teacher at the same share of its depth.
+            one without loops each quarter of its blocks) are compared with the teacher at the same share of its depth; of one with
+            exits the last block alone, for the exits' states are to serve the exits.
+        exits: train the exits of a student that :func:`with_exits` gave to the teacher's probabilities too.
         seed: of dropout, and of a loader that shuffles by torch's own random numbers.
         checkpoint: a file that is written every so many batches (``every``), and at the end. If it is there already, training goes on
             where it stopped, with the result of a run that never did, provided that the loader gives the same batches again: a list, or
@@ -93,8 +99,9 @@ def distil(
     like = next(student.parameters(), None)
     if like is None or not any(parameter.requires_grad for parameter in student.parameters()):
         raise InputError("student has no weight that requires a gradient; expected student.requires_grad_(True)")
-    plan = Plan(epochs, len(loader), lr, temperature, weight_decay, hidden, seed)
-    pairs = _compared(student, teacher) if hidden else []
+    plan = Plan(epochs, len(loader), lr, temperature, weight_decay, hidden, exits, seed)
+    early = exits_of(student) if exits else None
+    pairs = _compared(student, teacher, early) if hidden else []
     optimizer = torch.optim.AdamW(student.parameters(), lr=lr, weight_decay=weight_decay)
     kept = None if checkpoint is None else Checkpoint(checkpoint, student, optimizer, loader, json.dumps(asdict(plan)))
     with ExitStack() as stack:
@@ -106,7 +113,7 @@ def distil(
         bar.update(step)
         student.train()
         for images in _batches(loader, plan, step, kept, like):
-            loss = _loss(student, teacher, images, plan, pairs, first=bar.n == 0)
+            loss = _loss(student, teacher, images, plan, pairs, early, first=bar.n == 0)
             if not torch.isfinite(loss):
                 raise InputError(f"the loss became {loss.item()}; expected a lower lr than {lr}")
             optimizer.zero_grad()
@@ -138,7 +145,7 @@ def recover(
     """:func:`distil` by the probabilities alone, at a lower rate: for models of any kind that were pruned a little."""
     return distil(
         student, teacher, loader, epochs, lr,
-        hidden=False, temperature=temperature, weight_decay=weight_decay, seed=seed, progress=progress,
+        hidden=False, exits=False, temperature=temperature, weight_decay=weight_decay, seed=seed, progress=progress,
     )  # fmt: skip
 
 
@@ -168,6 +175,7 @@ def _loss(
     images: Tensor,
     plan: Plan,
     pairs: list[tuple[nn.Module, nn.Module]],
+    early: Exits | None,
     first: bool,
 ) -> Tensor:
     """What the student is to make small for these images."""
@@ -176,13 +184,20 @@ def _loss(
         wanted = (run_model(teacher, images) / t).log_softmax(-1)
     if first:
         check_alike(student, images[:1], wanted)
-    with (
-        _outputs([own for own, _ in pairs]) as seen,
-        eager() if pairs else nullcontext(),
-    ):  # hooks don't reach into compiled code
+    vit = None if early is None else view(student)
+    behind = [] if early is None or vit is None else [vit.blocks[i] for i in early.at]
+    hooked = [*(own for own, _ in pairs), *behind]
+    with _outputs(hooked) as seen, eager() if hooked else nullcontext():  # hooks don't reach into compiled code
         answer = as_tensor(student(images))
-    found = (answer / t).log_softmax(-1)
-    loss = nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * t**2
+
+    def divergence(logits: Tensor) -> Tensor:
+        found = (logits / t).log_softmax(-1)
+        return nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * t**2
+
+    loss = divergence(answer)
+    if early is not None and vit is not None:
+        answers = [divergence(early.logits(vit, which, seen[block])) for which, block in enumerate(behind)]
+        loss = loss + EXITS * torch.stack(answers).mean()
     for own, theirs in pairs:
         if seen[own].shape != expected[theirs].shape:
             raise InputError(
@@ -194,14 +209,15 @@ def _loss(
     return loss
 
 
-def _compared(student: nn.Module, teacher: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+def _compared(student: nn.Module, teacher: nn.Module, early: Exits | None) -> list[tuple[nn.Module, nn.Module]]:
     """Blocks of the student whose output is compared, each with the block of the teacher at the same share of depth."""
     try:
         own, theirs = view(student), view(teacher)
     except InputTypeError as error:
         raise InputTypeError(f"hidden states can't be compared: {error}; or hidden=False") from None
     depth = len(theirs.blocks) / len(own.blocks)
-    return [(own.blocks[i], theirs.blocks[max(0, round((i + 1) * depth) - 1)]) for i in own.loop_ends]
+    ends = own.loop_ends if early is None else own.loop_ends[-1:]
+    return [(own.blocks[i], theirs.blocks[max(0, round((i + 1) * depth) - 1)]) for i in ends]
 
 
 @contextmanager

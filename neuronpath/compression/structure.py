@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from ..checks import InputError, shown
 from ..models.factored import PARTS, factored_in, pairs_in, parts_of, set_parts
+from ..models.view import view
+from .recursive.exits import attach, exits_of
 
 
 def described(model: nn.Module) -> dict[str, Any]:
-    """``parts``: [module, weight, number of parts] of every factored weight. ``same``: names of weights that are another's too."""
+    """``parts``: [module, weight, number of parts] of every factored weight. ``same``: names of weights that are another's too.
+    ``exits``, where there are any: behind which blocks, and whether they share the model's head."""
     names = {module: name for name, module in model.named_modules()}
     first: dict[int, str] = {}
     same = {}
@@ -19,7 +22,9 @@ def described(model: nn.Module) -> dict[str, Any]:
         if first.setdefault(id(value), name) != name:
             same[name] = first[id(value)]
     parts = [[names[module], name, len(parts_of(module, name))] for module, name in factored_in(model)]
-    return {"parts": parts, "same": same}
+    exits = exits_of(model)
+    early = None if exits is None else {"at": exits.at, "shared": not exits.heads}
+    return {"parts": parts, "same": same, **({"exits": early} if early else {})}
 
 
 def weights_once(model: nn.Module, same: Mapping[str, str]) -> dict[str, Tensor]:
@@ -36,6 +41,11 @@ def restructure(
 ) -> dict[str, Tensor]:
     """Give a fresh model the parts and ties that were described, in place; the weights by all of their names."""
     same: Mapping[str, str] = about.get("same", {})
+    if early := about.get("exits"):
+        at = early["at"]
+        if not all(type(block) is int for block in at) or not 0 < len(at) < len(view(model).blocks):
+            raise InputError(f"{path} has exits at {shown(at)}; expected blocks")
+        attach(model, at, bool(early["shared"]))
     everywhere = {**weights, **{name: weights[source] for name, source in same.items() if source in weights}}
     for where, name, count in about.get("parts", []):
         module: Any = model.get_submodule(where)

@@ -26,14 +26,14 @@ def output_around(whole: nn.Module, blocks: Sequence[nn.Module]) -> Callable[[Te
 
     def output(images: Tensor, x: Tensor) -> Tensor:
         turn = count(1)
-        with _answered(blocks, lambda given, *_, **__: x if next(turn) == len(blocks) else given):
+        with answered(blocks, lambda given, *_, **__: x if next(turn) == len(blocks) else given):
             return run_model(whole, images)
 
     return output
 
 
 @contextmanager
-def _answered(modules: Sequence[nn.Module], answer: Callable[..., Any]) -> Iterator[None]:
+def answered(modules: Sequence[nn.Module], answer: Callable[..., Any]) -> Iterator[None]:
     """Have ``answer`` take the place of what these modules compute: no hook can keep a module from computing."""
     own = {module: vars(module).get("forward") for module in modules}
     try:
