@@ -1,6 +1,7 @@
 """Runs over many images: the same rows as in memory, whatever is damaged, stopped, killed or asked for anew."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -290,17 +291,36 @@ def started(photos, out, workers=1):
     return subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_rows(model, photos, tmp_path):
-    whole = nph.run(photos, model, tmp_path / "whole", shard_size=4, **FAST)
-    draw = random.Random(0)
-    for _ in range(3):
-        process = started(photos, tmp_path / "run")
-        process.stdout.readline()
-        time.sleep(draw.uniform(0.05, 1.0))
+def slowly(image):
+    time.sleep(0.01)
+    return as_grey(image)
+
+
+def run_one_by_one(photos, out):
+    """In a process of its own: a file an image, and slow enough to be killed in the midst."""
+    torch.set_num_threads(1)
+    nph.run(photos, tiny(), out, shard_size=1, transform=slowly, decoders=1, **FAST)
+
+
+def test_killed_at_ten_moments_it_ends_with_the_same_rows(model, photos, tmp_path):
+    whole = nph.run(photos, model, tmp_path / "whole", shard_size=1, transform=as_grey, **FAST)
+    server = multiprocessing.get_context("forkserver")  # imports torch once, not ten times
+    server.set_forkserver_preload(["neuronpath.jobs.run", "timm"])
+    draw, killed = random.Random(0), 0
+    for turn in range(10):
+        before = len(list(tmp_path.glob("run/shards/0*")))
+        process = server.Process(target=run_one_by_one, args=(photos, tmp_path / "run"))
+        process.start()
+        more = draw.randint(0, 2) if turn else 0  # the first is killed as it begins
+        while process.is_alive() and len(list(tmp_path.glob("run/shards/0*"))) < before + more:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.02))
         process.kill()
-        process.communicate()
-    run = nph.run(photos, model, tmp_path / "run", shard_size=4, **FAST)
-    assert_same_rows(run, whole)
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert killed == 10
+    assert 0 < len(nph.open_run(tmp_path / "run")) < 40
+    assert_same_rows(nph.run(photos, model, tmp_path / "run", shard_size=1, transform=as_grey, **FAST), whole)
     assert not list((tmp_path / "run").rglob(".neuronpath-*"))
 
 
