@@ -11,6 +11,7 @@ from ...compression.prune import SCOPES
 from ...methods.registry import method_named
 
 IMPORTANCES = ("path", *list_importances("images", "weights"))
+MOST = 1000  # seeds, epochs: what is typed wrong shall not run for ever
 PAPER_K, PAPER_SHARES = (1, 5, 10, 20, 50), (0.1, 0.3, 0.5, 1.0)
 
 
@@ -42,6 +43,9 @@ class Plan:
         method_named(self.method)
         if self.recover_epochs < 0:
             raise InputError(f"recover_epochs is {self.recover_epochs}; expected 0 or more")
+        for name in ("seeds", "recover_epochs"):
+            if getattr(self, name) > MOST:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at most {MOST}")
         check_one_of("protocol", self.protocol, ("prune", "paper"))
         for share in self.keeps:
             if not 0 < share <= 1:
