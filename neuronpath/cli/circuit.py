@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from tqdm import tqdm
 
 from .options import (
+    DETAILS,
+    METHOD,
+    OUTPUT,
     Baseline,
     BatchSize,
     Checkpoint,
@@ -19,8 +21,10 @@ from .options import (
     Reference,
     Token,
     Units,
+    Version,
 )
 from .sources import check_outputs, open_reference, open_source
+from .terminal import wrote
 
 
 def circuit(
@@ -28,29 +32,28 @@ def circuit(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    target: Annotated[int | None, typer.Option(help="The class to keep or break. [default: the predicted one]")] = None,
+    target: Annotated[int | None, METHOD(help="The class to keep or break. [default: the predicted one]")] = None,
     criterion: Annotated[
-        str, typer.Option(help="keep: the circuit alone decides; break: without it the decision changes; both.")
+        str, METHOD(help="keep: the circuit alone decides; break: without it the decision changes; both.")
     ] = "keep",
-    keep: Annotated[float, typer.Option(help="The share of the probability that counts as kept.")] = 0.9,
+    keep: Annotated[float, METHOD(help="The share of the probability that counts as kept.")] = 0.9,
     units: Units = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
     class_names: ClassNames = None,
-    controls: Annotated[bool, typer.Option(help="Also try random circuits, and the runner-up's.")] = True,
-    seed: Annotated[int, typer.Option(help="Of random circuits and of resample.")] = 0,
+    controls: Annotated[bool, METHOD(help="Also try random circuits, and the runner-up's.")] = True,
+    seed: Annotated[int, DETAILS(help="Of random circuits and of resample.")] = 0,
     batch_size: BatchSize = 64,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the circuits here: .json, or .parquet.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the first image's circuit here (.png, .svg, .pdf).")] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page of all images and their circuits here (.html).")
-    ] = None,
+    out: Annotated[Path | None, OUTPUT(help="Write the circuits here: .json, or .parquet.")] = None,
+    plot: Annotated[Path | None, OUTPUT(help="Draw the first image's circuit here (.png, .svg, .pdf).")] = None,
+    report: Annotated[Path | None, OUTPUT(help="Write a page of all images and their circuits here (.html).")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
+        bool, OUTPUT("--overwrite", help="Let --out, --plot and --report replace existing files.")
     ] = False,
     quiet: Quiet = False,
+    version: Version = False,
 ) -> int:
     """Find the few units that keep an image's decision alone, or break it when they go.
 
@@ -95,4 +98,5 @@ def circuit(
     if not quiet:
         print(circuits.to_text())
         print(f"\n{circuits.summary()}")
+        wrote(out, plot, report)
     return code

@@ -3,53 +3,71 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from tqdm import tqdm
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of
-from .options import Baseline, BatchSize, Checkpoint, Classes, Device, Model, Pretrained, Quiet, Reference, Token, Units
+from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of, printable
+from .options import (
+    DETAILS,
+    FIRST,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    Baseline,
+    BatchSize,
+    Checkpoint,
+    Classes,
+    Device,
+    Model,
+    Pretrained,
+    Quiet,
+    Reference,
+    Token,
+    Units,
+    Version,
+)
 from .sources import check_outputs, model_named, open_reference
-from .terminal import say
+from .terminal import say, wrote
 
 
 def evaluate(
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the 360 held-out digits.")
+        Path | None, FIRST(help="A folder with one folder of images a class. None: the 360 held-out digits.")
     ] = None,
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     methods: Annotated[
         str,
-        typer.Option(help="Methods and presets, with commas."),
+        METHOD(help="Methods and presets, with commas."),
     ] = "live,joint,causal,activation,knowledge,influence_pattern,conductance,random",
     paths: Annotated[
-        list[Path] | None, typer.Option(help="A file of find-path's for the same images, to be evaluated too.")
+        list[Path] | None, INPUT(help="A file of find-path's for the same images, to be evaluated too.")
     ] = None,
     classes: Classes = None,
     units: Units = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
-    target: Annotated[str, typer.Option(help="The class to explain: label or predicted.")] = "label",
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many images.")] = None,
-    top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of random units and of the bootstrap.")] = 0,
+    target: Annotated[str, METHOD(help="The class to explain: label or predicted.")] = "label",
+    limit: Annotated[int | None, INPUT(min=1, help="Take only so many images.")] = None,
+    top_k: Annotated[int, METHOD(help="Units a site: neurons a block, heads a block.")] = 1,
+    seed: Annotated[int, DETAILS(min=0, help="Of random units and of the bootstrap.")] = 0,
     paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's tables and claims, on this model and these images.")
+        bool, METHOD("--paper", help="The paper's tables and claims, on this model and these images.")
     ] = False,
     batch_size: BatchSize = 64,
     device: Device = "auto",
-    csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the table and its settings here.")] = None,
+    csv: Annotated[Path | None, OUTPUT(help="Write the table here.")] = None,
+    json: Annotated[Path | None, OUTPUT(help="Write the table and its settings here.")] = None,
     curves: Annotated[
         Path | None,
-        typer.Option(help="Draw here how faithful the methods' paths are, and print their figures (.png, .svg, .pdf)."),
+        OUTPUT(help="Draw here how faithful the methods' paths are, and print their figures (.png, .svg, .pdf)."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --csv, --json and --curves replace existing files.")
+        bool, OUTPUT("--overwrite", help="Let --csv, --json and --curves replace existing files.")
     ] = False,
     quiet: Quiet = False,
+    version: Version = False,
 ) -> int:
     """Compare methods on the same images: scores, and what removing and enhancing their paths really does.
 
@@ -60,7 +78,7 @@ def evaluate(
     from ..evaluation.claims import WAYS as PAPER_WAYS
     from ..evaluation.claims import as_report
     from ..evaluation.evaluate import as_text, summary
-    from ..files import write_whole
+    from ..files import check_spared, write_whole
     from ..jobs.evaluate import compare, curves_text, save
     from ..methods import way
     from ..models.load import load_model
@@ -70,16 +88,17 @@ def evaluate(
     from ..plots import plot_curves
 
     check_outputs([csv, json, curves], curves, overwrite)
+    check_spared([csv, json, curves], [*(paths or []), checkpoint, classes])
     check_one_of("target", target, ("label", "predicted"))
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:
         way(name)
-    called = [*ways, *(path.stem for path in paths or [])]
+    called = [*ways, *(printable(path.stem) for path in paths or [])]
     if twice := [name for name in called if called.count(name) > 1]:
         raise InputError(
             f"{twice[0]!r} names two rows of the table (a file's row has its name); expected different names"
         )
-    saved = {path.stem: NeuronPaths.load(path) for path in paths or []}
+    saved = {printable(path.stem): NeuronPaths.load(path) for path in paths or []}
     loaded = load_model(model_named(model, None if folder is None else [folder]), pretrained, checkpoint, device)
     view(loaded, token, units)
     for known in saved.values():
@@ -129,4 +148,6 @@ def evaluate(
         print(
             f"What the first units of each path keep and take, all others at random behind them\n\n{curves_text(drawn, seed)}"
         )
+    if not quiet:
+        wrote(csv, json, curves)
     return SOME_LEFT_OUT if skipped else DONE

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from tqdm import tqdm
 
 from .options import (
+    DETAILS,
+    METHOD,
+    OUTPUT,
     Baseline,
     BatchSize,
     Checkpoint,
@@ -19,8 +21,10 @@ from .options import (
     Reference,
     Token,
     Units,
+    Version,
 )
 from .sources import check_outputs, open_reference, open_source
+from .terminal import wrote
 
 
 def find_path(
@@ -28,40 +32,39 @@ def find_path(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    target: Annotated[int | None, typer.Option(help="The class to explain. [default: the predicted one]")] = None,
+    target: Annotated[int | None, METHOD(help="The class to explain. [default: the predicted one]")] = None,
     units: Units = None,
-    method: Annotated[str | None, typer.Option(help="How to locate the path. [default: live]")] = None,
+    method: Annotated[str | None, METHOD(help="How to locate the path. [default: live]")] = None,
     objective: Annotated[
-        str | None, typer.Option(help="What method joint maximises: joint, its score, or complete. [default: joint]")
+        str | None, DETAILS(help="What method joint maximises: joint, its score, or complete. [default: joint]")
     ] = None,
-    effort: Annotated[str | None, typer.Option(help="standard or thorough. [default: standard]")] = None,
+    effort: Annotated[str | None, DETAILS(help="standard or thorough. [default: standard]")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
+        METHOD(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Units a site: neurons a block, heads a block.")] = 1,
+    top_k: Annotated[int, METHOD(help="Units a site: neurons a block, heads a block.")] = 1,
     class_names: ClassNames = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
-    output: Annotated[str, typer.Option(help="What is explained: prob, logit or sigmoid.")] = "prob",
+    output: Annotated[str, METHOD(help="What is explained: prob, logit or sigmoid.")] = "prob",
     quadrature: Annotated[
-        str | None, typer.Option(help="gausslegendre, riemann_left, ... [default: the method's own]")
+        str | None, DETAILS(help="gausslegendre, riemann_left, ... [default: the method's own]")
     ] = None,
-    n_steps: Annotated[int | None, typer.Option(help="Quadrature nodes. [default: as many as needed]")] = None,
-    seed: Annotated[int, typer.Option(help="Of method random.")] = 0,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
+    n_steps: Annotated[int | None, DETAILS(help="Quadrature nodes. [default: as many as needed]")] = None,
+    seed: Annotated[int, DETAILS(help="Of method random.")] = 0,
+    precision: Annotated[str | None, DETAILS(help="fp32 or bf16. [default: the model's own]")] = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the paths here: .json, or .parquet.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page of all images and their paths here (.html).")
-    ] = None,
+    out: Annotated[Path | None, OUTPUT(help="Write the paths here: .json, or .parquet.")] = None,
+    plot: Annotated[Path | None, OUTPUT(help="Draw the first image's path here (.png, .svg, .pdf).")] = None,
+    report: Annotated[Path | None, OUTPUT(help="Write a page of all images and their paths here (.html).")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --out, --plot and --report replace existing files.")
+        bool, OUTPUT("--overwrite", help="Let --out, --plot and --report replace existing files.")
     ] = False,
     quiet: Quiet = False,
+    version: Version = False,
 ) -> int:
     """Show on which head and neuron of every block an image's decision hangs, and what is left without them.
 
@@ -109,4 +112,5 @@ def find_path(
         print(f"\n{paths.summary()}")
         if source.skipped:
             print(f"{len(paths)} images, {len(source.skipped)} skipped")
+        wrote(out, plot, report)
     return code

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -12,35 +12,43 @@ from ..checks import BAD_INPUT, DONE, INTERRUPTED, InputError
 from .circuit import circuit
 from .evaluate import evaluate
 from .find_path import find_path
+from .options import Grouped, Version
 from .prune_experiment import prune_experiment
 from .run import run_data_set
 from .start import Stopped, interrupted, stops
 from .terminal import PIPE_CLOSED, prepare, put, say
 
+PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+
 
 def command(function: Callable[..., int]) -> typer.Typer:
     """A Typer application of this one function."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(function)
+    app = typer.Typer(**PLAIN)
+    app.command(cls=Grouped)(function)
+    return app
+
+
+def application() -> typer.Typer:
+    """All commands."""
+    app = typer.Typer(**PLAIN)
+    app.command("find-path", cls=Grouped)(find_path)
+    app.command("circuit", cls=Grouped)(circuit)
+    app.command("evaluate", cls=Grouped)(evaluate)
+    app.command("run", cls=Grouped)(run_data_set)
+    app.command("prune-experiment", cls=Grouped)(prune_experiment)
+
+    @app.callback()
+    def _about(version: Version = False) -> None:
+        """Which heads and neurons, block by block, a vision transformer's decision hangs on."""
+
     return app
 
 
 def main() -> None:
     """neuronpath: its commands."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command("find-path")(find_path)
-    app.command("circuit")(circuit)
-    app.command("evaluate")(evaluate)
-    app.command("run")(run_data_set)
-    app.command("prune-experiment")(prune_experiment)
-
-    @app.callback()
-    def _about() -> None:
-        """Which heads and neurons, block by block, a vision transformer's decision hangs on."""
-
     if len(sys.argv) == 1:
         sys.argv.append("--help")
-    run(app, "neuronpath")
+    run(application(), "neuronpath")
 
 
 def find_path_main() -> None:

@@ -1,45 +1,81 @@
-"""Options that several commands have."""
+"""Options that several commands have, and the groups in which ``--help`` shows all of them."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from ..version import __version__
+
+FIRST = partial(typer.Argument, rich_help_panel="Input")
+INPUT, METHOD, DETAILS, MACHINE, OUTPUT = (
+    partial(typer.Option, rich_help_panel=group)
+    for group in ("Input", "Method", "Method, in detail", "Machine", "Output")
+)
+
+
+class Grouped(TyperCommand):
+    """A command whose options are shown in their groups, as plain text."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """A section a group, in the order in which they first occur."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            if (record := option.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(option, "rich_help_panel", None) or "Help", []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def show_version(wanted: bool) -> None:
+    """What ``--version`` does."""
+    if wanted:
+        print(f"neuronpath {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
+]
 
 Images = Annotated[
-    list[Path] | None, typer.Argument(help="Images and folders of images. None: one held-out digit of each class.")
+    list[Path] | None, FIRST(help="Images and folders of images. None: one held-out digit of each class.")
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Of timm, torchvision or transformers, a folder, or 'demo'. [default: demo]"),
+    INPUT(help="Of timm, torchvision or transformers, a folder, or 'demo'. [default: demo]"),
 ]
-Pretrained = Annotated[bool, typer.Option(help="Take the model's published weights.")]
+Pretrained = Annotated[bool, INPUT(help="Take the model's published weights.")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="Own weights: safetensors, a Lightning .ckpt, or any weights-only torch file.")
+    Path | None, INPUT(help="Own weights: safetensors, a Lightning .ckpt, or any weights-only torch file.")
 ]
-Classes = Annotated[Path | None, typer.Option(help="JSON that maps folders' names to the model's class numbers.")]
+Classes = Annotated[Path | None, INPUT(help="JSON that maps folders' names to the model's class numbers.")]
 ClassNames = Annotated[
     Path | None,
-    typer.Option(help="Names of the classes: .txt with a name a line, or .json. [default: the model's own]"),
+    INPUT(help="Names of the classes: .txt with a name a line, or .json. [default: the model's own]"),
 ]
 Units = Annotated[
     str | None,
-    typer.Option(help="What paths are made of: neurons, heads, or both. [default: the method's own; of live both]"),
+    METHOD(help="What paths are made of: neurons, heads, or both. [default: the method's own; of live both]"),
 ]
 Token = Annotated[
     str | None,
-    typer.Option(
+    METHOD(
         help="Where units are read: cls, patch, all; pooled is where the model's head reads. [default: the method's own]"
     ),
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option(
+    METHOD(
         help="What units are ablated to: zero, mean, resample, paired. [default: mean where there is a reference, else zero]"
     ),
 ]
 Reference = Annotated[
-    Path | None, typer.Option(help="A folder of other images, for the baseline. [of the digits: 400 training digits]")
+    Path | None, INPUT(help="A folder of other images, for the baseline. [of the digits: 400 training digits]")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images read at a time.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no table and no progress.")]
+BatchSize = Annotated[int, MACHINE(min=1, help="Images read at a time.")]
+Device = Annotated[str, MACHINE(help="auto, cpu, cuda, cuda:1, ...")]
+Quiet = Annotated[bool, OUTPUT("--quiet", help="Print no table and no progress.")]

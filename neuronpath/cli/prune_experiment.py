@@ -4,39 +4,51 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from ..checks import DONE, SOME_LEFT_OUT, InputError
-from .options import Checkpoint, Classes, Device, Model, Pretrained, Quiet
+from .options import (
+    DETAILS,
+    FIRST,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    Checkpoint,
+    Classes,
+    Device,
+    Model,
+    Pretrained,
+    Quiet,
+    Version,
+)
 from .sources import model_named
-from .terminal import say
+from .terminal import say, wrote
 
 
 def prune_experiment(
-    out: Annotated[Path, typer.Option(help="The experiment's folder; one that was stopped goes on there.")],
+    out: Annotated[Path, OUTPUT(help="The experiment's folder; one that was stopped goes on there.")],
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder with one folder of images a class. None: the embedded digits.")
+        Path | None, FIRST(help="A folder with one folder of images a class. None: the embedded digits.")
     ] = None,
     classes: Classes = None,
-    limit: Annotated[int | None, typer.Option(min=4, help="Take only so many images of the folder.")] = None,
+    limit: Annotated[int | None, INPUT(min=4, help="Take only so many images of the folder.")] = None,
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     protocol: Annotated[
-        str, typer.Option(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
+        str, METHOD(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
     ] = "prune",
-    importances: Annotated[str | None, typer.Option(help="Which, with commas between. [default: all]")] = None,
-    keeps: Annotated[str, typer.Option(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",
-    scopes: Annotated[str, typer.Option(help="block, global, or both.")] = "block,global",
-    seeds: Annotated[int, typer.Option(help="Draws of calibration images.")] = 3,
-    calibration: Annotated[int, typer.Option(help="Calibration images a draw.")] = 256,
-    method: Annotated[str, typer.Option(help="How to locate the paths behind 'path'.")] = "causal",
-    top_k: Annotated[int | None, typer.Option(help="Their neurons a block. [default: a quarter of them]")] = None,
-    compensate: Annotated[bool, typer.Option("--compensate", help="Leave removed neurons' mean in a bias.")] = False,
-    recover_epochs: Annotated[int, typer.Option(help="Also recover every model for so many epochs.")] = 0,
-    latency_batch: Annotated[int, typer.Option(help="Images in a batch whose time is taken.")] = 16,
+    importances: Annotated[str | None, METHOD(help="Which, with commas between. [default: all]")] = None,
+    keeps: Annotated[str, METHOD(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",
+    scopes: Annotated[str, METHOD(help="block, global, or both.")] = "block,global",
+    seeds: Annotated[int, DETAILS(help="Draws of calibration images.")] = 3,
+    calibration: Annotated[int, DETAILS(help="Calibration images a draw.")] = 256,
+    method: Annotated[str, METHOD(help="How to locate the paths behind 'path'.")] = "causal",
+    top_k: Annotated[int | None, METHOD(help="Their neurons a block. [default: a quarter of them]")] = None,
+    compensate: Annotated[bool, METHOD("--compensate", help="Leave removed neurons' mean in a bias.")] = False,
+    recover_epochs: Annotated[int, METHOD(help="Also recover every model for so many epochs.")] = 0,
+    latency_batch: Annotated[int, DETAILS(help="Images in a batch whose time is taken.")] = 16,
     device: Device = "auto",
     quiet: Quiet = False,
+    version: Version = False,
 ) -> int:
     """Prune a vision transformer by several importances and measure what is left: accuracy, size, speed.
 
@@ -50,7 +62,7 @@ def prune_experiment(
     from ..jobs.pruning.experiment import predictions, run_experiment
     from ..jobs.pruning.files import check_folder
     from ..jobs.pruning.plan import IMPORTANCES, Plan
-    from ..jobs.pruning.tables import write_results
+    from ..jobs.pruning.tables import RESULTS, write_results
     from ..models.load import load_model
 
     model = model_named(model, None if folder is None else [folder])
@@ -75,6 +87,7 @@ def prune_experiment(
         print(results.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep=""))
         parameters = sum(p.numel() for p in loaded.parameters())
         print(f"not pruned: accuracy {dense:.4g}, {parameters} parameters; {torch.get_num_threads()} threads")
+        wrote(*(out / name for name in RESULTS))
     return SOME_LEFT_OUT if skipped else DONE
 
 

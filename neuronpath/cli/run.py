@@ -4,19 +4,34 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from ..checks import DONE, SOME_LEFT_OUT, InputError
-from .options import Baseline, Checkpoint, Classes, ClassNames, Model, Pretrained, Quiet, Reference, Token, Units
+from .options import (
+    DETAILS,
+    FIRST,
+    MACHINE,
+    METHOD,
+    OUTPUT,
+    Baseline,
+    Checkpoint,
+    Classes,
+    ClassNames,
+    Model,
+    Pretrained,
+    Quiet,
+    Reference,
+    Token,
+    Units,
+    Version,
+)
 from .sources import model_named, open_reference
 from .terminal import say
 
 
 def run_data_set(
-    out: Annotated[Path, typer.Option(help="The run's folder; one that was stopped goes on there.")],
+    out: Annotated[Path, OUTPUT(help="The run's folder; one that was stopped goes on there.")],
     images: Annotated[
         list[str] | None,
-        typer.Argument(
+        FIRST(
             help="Images, folders, lists (.txt, .csv, .jsonl), .parquet, .arrow, .tar, .npy, or addresses such as s3://bucket/photos. "
             "None: the 360 held-out digits."
         ),
@@ -24,38 +39,33 @@ def run_data_set(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    task: Annotated[str, typer.Option(help="find_path, find_circuit, activations or evaluate.")] = "find_path",
+    task: Annotated[str, METHOD(help="find_path, find_circuit, activations or evaluate.")] = "find_path",
     target: Annotated[
         str | None,
-        typer.Option(
-            help="The class to explain: predicted, label, or a number. [default: predicted; of evaluate label]"
-        ),
+        METHOD(help="The class to explain: predicted, label, or a number. [default: predicted; of evaluate label]"),
     ] = None,
     classes: Classes = None,
     units: Units = None,
-    method: Annotated[str | None, typer.Option(help="Of find_path: how to locate the path. [default: live]")] = None,
-    methods: Annotated[str | None, typer.Option(help="Of evaluate, with commas. [default: live,random]")] = None,
-    preset: Annotated[str | None, typer.Option(help="Of find_path: 'paper', 'progressive', ...")] = None,
-    criterion: Annotated[str | None, typer.Option(help="Of find_circuit: keep, break or both.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Units a site: neurons a block, heads a block.")] = None,
+    method: Annotated[str | None, METHOD(help="Of find_path: how to locate the path. [default: live]")] = None,
+    methods: Annotated[str | None, METHOD(help="Of evaluate, with commas. [default: live,random]")] = None,
+    preset: Annotated[str | None, METHOD(help="Of find_path: 'paper', 'progressive', ...")] = None,
+    criterion: Annotated[str | None, METHOD(help="Of find_circuit: keep, break or both.")] = None,
+    top_k: Annotated[int | None, METHOD(help="Units a site: neurons a block, heads a block.")] = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
     class_names: ClassNames = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: the model's own]")] = None,
-    engine: Annotated[str, typer.Option(help="local, this machine; or ray, a cluster.")] = "local",
-    gpus: Annotated[
-        int | None, typer.Option(min=0, help="GPUs, each with its own model. [default: all there are]")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes with a model each, where there are no GPUs.")
-    ] = None,
-    decoders: Annotated[int, typer.Option(min=1, help="Threads that decode images for each model.")] = 4,
-    shard_size: Annotated[int, typer.Option(min=1, help="Images that become one file.")] = 512,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that the model is given at a time.")] = 64,
-    max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more images can't be read.")] = None,
-    device: Annotated[str, typer.Option(help="Of a single process: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str | None, DETAILS(help="fp32 or bf16. [default: the model's own]")] = None,
+    engine: Annotated[str, MACHINE(help="local, this machine; or ray, a cluster.")] = "local",
+    gpus: Annotated[int | None, MACHINE(min=0, help="GPUs, each with its own model. [default: all there are]")] = None,
+    workers: Annotated[int | None, MACHINE(min=1, help="Processes with a model each, where there are no GPUs.")] = None,
+    decoders: Annotated[int, MACHINE(min=1, help="Threads that decode images for each model.")] = 4,
+    shard_size: Annotated[int, MACHINE(min=1, help="Images that become one file.")] = 512,
+    batch_size: Annotated[int, MACHINE(min=1, help="Images that the model is given at a time.")] = 64,
+    max_errors: Annotated[int | None, MACHINE(min=0, help="Stop when more images can't be read.")] = None,
+    device: Annotated[str, MACHINE(help="Of a single process: auto, cpu, cuda, cuda:1, ...")] = "auto",
     quiet: Quiet = False,
+    version: Version = False,
 ) -> int:
     """Find paths, circuits, activations or effects for any number of images, into a folder of Parquet files; goes on where it stopped.
 

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
 from ..checks import printable
 
@@ -15,6 +16,13 @@ def say(text: object) -> None:
     """One line on stderr; lost where that can't be written."""
     with suppress(OSError, ValueError):
         print(printable(" ".join(str(text).split())), file=sys.stderr, flush=True)
+
+
+def wrote(*paths: Path | None) -> None:
+    """A line for each file that was written, on stdout."""
+    for path in paths:
+        if path is not None:
+            print(f"wrote {printable(path)}")
 
 
 def prepare(name: str) -> None:

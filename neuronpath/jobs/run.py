@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import InputError, InputTypeError, check_count, checked
+from ..checks import InputError, InputTypeError, check_count, checked, shown
 from ..compression.files import digest_of
 from ..data.containers import Item
 from ..data.places import is_address
@@ -29,11 +29,12 @@ from ..paths.neuron_paths import versions
 from ..paths.run import ERRORS, FORMAT, LISTING, RECORD, SHARDS, VERSION, Run
 from ..runs.progress import bar_over
 from .engines.registry import Resources, engine_named
-from .folder import at_work, values_that_differ
+from .folder import at_work, check_folder, values_that_differ
 from .listing import Shards, difference, digest_of_ids, listed, write_listing
 from .tasks import options_of, task_named
 from .work import Done, Work, as_errors
 
+MOST = 1_000_000  # images of a shard
 _FREE = ("internal_batch_size",)  # options that don't change the rows
 
 
@@ -96,6 +97,8 @@ def run(
     """
     for name, value in (("shard_size", shard_size), ("batch_size", batch_size), ("decoders", decoders)):
         check_count(name, value)
+    if shard_size > MOST:
+        raise InputError(f"shard_size is {shown(shard_size)}; expected at most {MOST}")
     for name, number, least in (("max_errors", max_errors, 0), ("gpus", gpus, 0), ("workers", workers, 1)):
         if number is not None:
             check_count(name, number, least)
@@ -105,6 +108,7 @@ def run(
     if device is not None:
         find_device(device)
     folder = as_path(out, "out")
+    check_folder(folder, RECORD, (SHARDS, ERRORS), "a run")
     options = options_of(task_named(task), task, options)
     skipped: list[tuple[Item | None, str]] = []
     images = as_source(source)

@@ -108,7 +108,7 @@ def bad_values(name, kind, here):
             return WRITTEN
         return [path.name for path in sorted(here.glob("hostile *"))] + READ
     if name in MANY:
-        return [value for value in NUMBERS if not value.strip("_").isdecimal()]
+        return [value for value in NUMBERS if not value.replace("_", "").isdecimal()]
     return NUMBERS if {int, float} & {kind, *get_args(kind)} else TEXTS
 
 

@@ -14,6 +14,7 @@ from ...plots.parts import BLUE, LINE, TEXT, tidy
 
 GROUP = ["importance", "scope", "keep", "recovered"]
 LEAD = ("lead", "lead_low", "lead_high")
+RESULTS = ("runs.csv", "summary.csv", "summary.json", "figure.png")  # the files of an experiment's results
 TIMES = ("latency_dense_s", "latency_s", "time_s", "speed")  # what differs from one run of the same plan to the next
 
 
