@@ -49,6 +49,8 @@ TEXTS = [
 ]
 NUMBERS = ["x", "-1", "0", "1.5", "nan", "inf", "1e400", "9" * 30, "-" + "9" * 30, "", "[]", "0x10", "1_0", "²", "true"]
 MANY = ("workers", "gpus")  # processes: as many as are asked for
+ENDINGS = {"checkpoint": (".pth", ".safetensors"), "classes": (".json",), "class_names": (".txt",), "paths": (".json",)}
+SHARED = ("hostile map", "hostile paths")  # what options take whose files end otherwise
 READ = [
     ".", "/dev/null", "/dev/zero", "pipe", "none", "loop", "broken", "empty", "x" * 300, "a.png/b", "precious.png",
     "a\udcff\x1b", "",
@@ -106,7 +108,10 @@ def bad_values(name, kind, here):
     if Path in (kind, *get_args(kind)) or name == "images":
         if name in ("out", "plot", "report", "csv", "json", "curves"):
             return WRITTEN
-        return [path.name for path in sorted(here.glob("hostile *"))] + READ
+        ends = ENDINGS.get(name, (".png",))
+        return [
+            path.name for path in sorted(here.glob("hostile *")) if path.suffix in ends or path.stem in SHARED
+        ] + READ
     if name in MANY:
         return [value for value in NUMBERS if not value.replace("_", "").isdecimal()]
     return NUMBERS if {int, float} & {kind, *get_args(kind)} else TEXTS
