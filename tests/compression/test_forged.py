@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-import resource
 
 import pytest
 import torch
+from limits import full_disk
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -120,16 +120,11 @@ def test_forged_weights(file, tmp_path, tensors):
 
 
 def test_a_full_disk(tmp_path, demo):
-    """A limit on files' sizes is for a writer what a full disk is."""
     path = tmp_path / "a.safetensors"
     path.write_text("precious")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    try:
-        with pytest.raises(nph.InputError, match=r"a\.safetensors can't be written: .*[Ff]ile too large") as refusal:
-            nph.save_pruned(demo[0], path, overwrite=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    words = r"a\.safetensors can't be written: .*[Ff]ile too large"
+    with full_disk(10_000), pytest.raises(nph.InputError, match=words) as refusal:
+        nph.save_pruned(demo[0], path, overwrite=True)
     assert "\n" not in str(refusal.value)
     assert path.read_text() == "precious"
     assert os.listdir(tmp_path) == ["a.safetensors"]

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from limits import full_disk, let_in, nobody
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
@@ -347,6 +348,29 @@ def test_a_second_process_waits_for_no_one(model, photos, tmp_path):
         pytest.raises(nph.InputError, match=r"another process is at work in .*run"),
     ):
         nph.run(photos, model, tmp_path / "run", **FAST)
+
+
+def test_a_disk_that_is_full_or_not_to_be_written(model, photos, tmp_path):
+    whole = nph.run(photos, model, tmp_path / "whole", shard_size=16, **FAST)
+    listing = (tmp_path / "whole/images.parquet").stat().st_size
+    words = r"shards/000000\.parquet can't be written: .*[Ff]ile too large"
+    with full_disk(listing + 100), pytest.raises(nph.InputError, match=words) as full:
+        nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST)
+    run = nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST)
+    assert_same_rows(run, whole)
+
+    run.files[1].unlink()
+    let_in(tmp_path)
+    for folder, file, words in (
+        (tmp_path / "run", "shards/000001.parquet", r"000001\.parquet can't be written: .*ermission"),
+        (tmp_path / "new", "", r"new/shards can't be made: Permission denied; choose another folder"),
+    ):
+        with nobody(), pytest.raises(nph.InputError, match=words) as shut:
+            nph.run(photos, model, folder, shard_size=16, **FAST)
+        assert "\n" not in f"{full.value}{shut.value}"
+        assert not (folder / file).exists()
+    assert len(run) == 24
+    assert_same_rows(nph.run(photos, model, tmp_path / "run", shard_size=16, **FAST), whole)
 
 
 def test_files_are_columns_that_others_read(model, photos, tmp_path):
