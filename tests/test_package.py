@@ -88,6 +88,11 @@ def test_the_sdist_holds_what_its_tests_need_and_the_wheel_the_package(built):
         assert (source / name).is_file(), name
 
 
+def test_an_index_would_take_them(built):
+    pytest.importorskip("twine", reason="twine isn't installed")
+    run(sys.executable, "-m", "twine", "check", "--strict", *built.glob("*.whl"), *built.glob("*.tar.gz"))
+
+
 CODE = """
 import neuronpath as nph
 model, images, labels = nph.demo.load()
