@@ -26,7 +26,7 @@ METHODS = {
     nph.Circuit: ("load", "save", "concat", "units_of"),
     nph.PathGraph: ("load", "save"),
     nph.Faithfulness: ("concat",),
-    nph.Run: ("to_frame", "paths", "sample", "images", "similarity", "most_active"),
+    nph.Run: ("to_frame", "paths", "sample", "labels", "images", "similarity", "most_active"),
 }
 
 
@@ -209,6 +209,7 @@ def good(name):
         "PathGraph.save": {"self": t.graph, "path": f"{new}.json"},
         "Faithfulness.concat": {"parts": [t.curves]},
         "Run.images": {"self": nph.open_run("photos"), "ids": ["a.png"], "model": t.model},
+        "Run.labels": {"self": t.run, "ids": ["000000001"]},
         "Run.most_active": {"self": t.run, "unit": (0, 1)},
         "Run.paths": {"self": t.run, "ids": ["000000001"]},
         "Run.sample": {"self": t.run, "n": 2},

@@ -16,6 +16,7 @@ from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths
+from ..paths.run import Run
 from .measured import Measured, Way, check_graph, measured_on
 from .render import page_of
 from .scene import scene
@@ -25,7 +26,7 @@ Ways = NeuronPaths | Circuit | Mapping[str, NeuronPaths | Circuit]
 
 @checked
 def report(
-    model: nn.Module | ViT, images: Images, paths: Ways, out: str | os.PathLike, *, labels: Target = None,
+    model: nn.Module | ViT, images: Images | None, paths: Ways | Run, out: str | os.PathLike, *, labels: Target = None,
     graph: PathGraph | bool | None = None, reference: Images | None = None, title: str = "Neuron paths", factor: float = 2.0,
     n_likes: int = 4, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
 ) -> Path:  # fmt: skip
@@ -37,8 +38,9 @@ def report(
 
     Args:
         model: the vision transformer that the paths were made for.
-        images: (B, C, H, W), those of the paths; kept on the page as small pictures, once each.
-        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}, which the page switches between.
+        images: (B, C, H, W), those of the paths; kept on the page as small pictures, once each. None for a Run.
+        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}, which the page switches between; or a
+            :class:`~neuronpath.Run`, of which 200 images are shown that are drawn at random, read anew, with the labels that it has.
         out: the file to write; an existing one is kept unless ``overwrite``.
         labels: the true classes, one or (B,); the page then tells right from wrong.
         graph: the graph that :func:`~neuronpath.path_graph` gave of these paths; or True or False. None makes one of live paths and
@@ -57,16 +59,33 @@ def report(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     out = check_writable(out, overwrite)
-    images, reference = as_images(images), as_images(reference, "reference")
-    ways = as_ways(paths, images)
+    reference = as_images(reference, "reference")
+    images, ways, labels, drawn_from = given(paths, images, model, labels)
     vit = view(model)
     truth, found = measure(
         vit, images, ways, labels, graph=graph, reference=reference, factor=factor, n_likes=n_likes, batch_size=batch_size,
         progress=progress,
     )  # fmt: skip
-    shown = scene(images, ways, found, model=vit.model, labels=truth, title=title, factor=factor)
+    shown = scene(images, ways, found, model=vit.model, labels=truth, title=title, factor=factor, drawn_from=drawn_from)
     page = page_of(shown)
     return write_whole(out, lambda part: part.write_text(page, encoding="utf-8"), overwrite)
+
+
+def given(
+    paths: Ways | Run, images: Images | None, model: nn.Module | ViT | None, labels: Target
+) -> tuple[Tensor, dict[str, Way], Target, int]:
+    """What a caller gave, checked: images, ways by name and true classes; of a Run a sample. And how many images they are of."""
+    if not isinstance(paths, Run):
+        if images is None:
+            raise InputError("images is None; expected those of the paths (B, C, H, W), or a Run, which knows its own")
+        images = as_images(images)
+        return images, as_ways(paths, images), labels, len(images)
+    if images is not None or model is None:
+        said = "model is None" if images is None else "images are given beside a Run"
+        raise InputError(f"{said}; expected a model and no images: a Run reads its own")
+    some = paths.sample()
+    images = paths.images(some.names, model)
+    return images, as_ways(some, images), paths.labels(some.names) if labels is None else labels, len(paths)
 
 
 def as_ways(paths: Ways, images: Tensor) -> dict[str, Way]:

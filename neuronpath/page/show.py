@@ -9,9 +9,10 @@ from ..data.given import Classes, Images, Target, as_images
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.graph import PathGraph
+from ..paths.run import Run
 from .measured import Measured, Way, check_graph, graphs_given
 from .render import page_of
-from .report import Ways, as_ways, measure
+from .report import Ways, given, measure
 from .scene import scene
 
 
@@ -31,15 +32,16 @@ class Shown:
 
 @checked
 def show(
-    paths: Ways, images: Images, model: nn.Module | ViT | None = None, *, labels: Target = None,
+    paths: Ways | Run, images: Images | None, model: nn.Module | ViT | None = None, *, labels: Target = None,
     graph: PathGraph | bool | None = None, reference: Images | None = None, title: str = "Neuron paths", factor: float = 2.0,
     n_likes: int = 4, batch_size: int = 64, height: int = 900,
 ) -> Shown:  # fmt: skip
     """The page of :func:`~neuronpath.report` in a notebook, below the cell: nothing is served, nothing is written.
 
     Args:
-        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}.
-        images: (B, C, H, W), those of the paths.
+        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}; or a Run, as of
+            :func:`~neuronpath.report`.
+        images: (B, C, H, W), those of the paths. None for a Run.
         model: the vision transformer that the paths were made for. Without it the page has what the paths know by themselves: no
             maps, no favourites, and a graph only if it is given.
         labels: and ``graph``, ``reference``, ``title``, ``factor``, ``n_likes``, ``batch_size`` as of :func:`~neuronpath.report`.
@@ -58,8 +60,8 @@ def show(
         Shown(2 images); a notebook shows the page, .html holds it
     """
     check_count("height", height)
-    images, reference = as_images(images), as_images(reference, "reference")
-    ways = as_ways(paths, images)
+    reference = as_images(reference, "reference")
+    images, ways, labels, drawn_from = given(paths, images, model, labels)
     if model is None:
         truth, found = Classes(images, labels).all(), unmeasured(ways, graph)
         whole = None
@@ -70,8 +72,8 @@ def show(
             vit, images, ways, labels, graph=graph, reference=reference, factor=factor, n_likes=n_likes, batch_size=batch_size,
             progress=False,
         )  # fmt: skip
-    page = page_of(scene(images, ways, found, model=whole, labels=truth, title=title, factor=factor))
-    return Shown(page, height, len(images))
+    shown = scene(images, ways, found, model=whole, labels=truth, title=title, factor=factor, drawn_from=drawn_from)
+    return Shown(page_of(shown), height, len(images))
 
 
 def unmeasured(ways: dict[str, Way], graph: PathGraph | bool | None) -> dict[str, Measured]:

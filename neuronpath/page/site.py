@@ -19,11 +19,12 @@ from ..files import check_folder_writable, write_folder_whole
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.graph import PathGraph
+from ..paths.run import Run
 from ..units import Unit
 from .drawing import key_of
 from .measured import Measured
 from .render import html, page_of, palette
-from .report import Ways, as_ways, measure
+from .report import Ways, given, measure
 from .scene import Plain, scene
 
 MARK = '<meta name="generator" content="neuronpath site">'
@@ -33,7 +34,7 @@ LISTED = 40  # images on a unit's page whose path holds it, at most
 
 @checked
 def site(
-    paths: Ways, images: Images, model: nn.Module | ViT, out: str | os.PathLike, *, labels: Target = None,
+    paths: Ways | Run, images: Images | None, model: nn.Module | ViT, out: str | os.PathLike, *, labels: Target = None,
     graph: PathGraph | bool | None = None, reference: Images | None = None, title: str = "Neuron paths", factor: float = 2.0,
     n_likes: int = 12, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
 ) -> Path:  # fmt: skip
@@ -43,8 +44,9 @@ def site(
     with its maps, and those on whose path it counts most. Pictures are files of their own and load when they come into view.
 
     Args:
-        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}.
-        images: (B, C, H, W), those of the paths.
+        paths: NeuronPaths or a Circuit, or several ways' as {name: NeuronPaths or Circuit}; or a Run, as of
+            :func:`~neuronpath.report`.
+        images: (B, C, H, W), those of the paths. None for a Run.
         model: the vision transformer that the paths were made for.
         out: the folder to write; one that is there is kept unless it is empty, or a site and ``overwrite``.
         labels: and ``graph``, ``reference``, ``title``, ``factor``, ``batch_size``, ``progress`` as of :func:`~neuronpath.report`.
@@ -58,8 +60,9 @@ def site(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     check_folder_writable(out, _is_site, WHAT, overwrite)
-    images, reference = as_images(images), as_images(reference, "reference")
-    ways, vit = as_ways(paths, images), view(model)
+    reference = as_images(reference, "reference")
+    images, ways, labels, drawn_from = given(paths, images, model, labels)
+    vit = view(model)
     truth, found = measure(
         vit, images, ways, labels, graph=graph, reference=reference, factor=factor, n_likes=n_likes, batch_size=batch_size,
         progress=progress,
@@ -67,8 +70,9 @@ def site(
     pictures = [packed(to_pixels(images[i], vit.model)) for i in range(len(images))]
     names = [f"images/{i:05}.{kind}" for i, (kind, _) in enumerate(pictures)]
     shown = scene(
-        images, ways, found, model=vit.model, labels=truth, title=title, factor=factor, pictures=names, units="units/"
-    )
+        images, ways, found, model=vit.model, labels=truth, title=title, factor=factor, pictures=names, units="units/",
+        drawn_from=drawn_from,
+    )  # fmt: skip
     maps = _maps(vit, images, found, batch_size)
 
     def write(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, check_count, checked
+from ..checks import InputError, check_count, checked, shown
 from ..data.containers import Item
 from ..data.source import Source
 from ..files import as_path
@@ -98,7 +98,10 @@ class Run:
         """
         needed = None if columns is None else list(dict.fromkeys([*columns, *(c for c, *_ in where or ())]))
         rule = _rule(where)
-        parts = [table if rule is None else table.filter(rule) for table in self.tables(needed)]
+        try:
+            parts = [table if rule is None else table.filter(rule) for table in self.tables(needed)]
+        except pa.ArrowException as error:
+            raise _odd_rule(where, str(error)) from None
         if not parts:
             raise InputError(f"{self.folder} has no shard that is done; expected one at least")
         whole = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
@@ -121,11 +124,11 @@ class Run:
         return paths_of(joined(found))[[at[name] for name in ids]]
 
     @checked
-    def sample(self, n: int = SAMPLE, seed: int = 0) -> NeuronPaths:
-        """The paths of ``n`` images, drawn at random; of fewer where there are fewer."""
+    def sample(self, n: int = SAMPLE, seed: int = 0) -> NeuronPaths | Circuit:
+        """The paths of ``n`` images, drawn at random, of fewer where there are fewer; or their circuits."""
         check_count("n", n)
         check_count("seed", seed, 0)
-        self._check_task("find_path")
+        self._check_task("find_path", "find_circuit")
         ends = np.cumsum([_metadata(file).num_rows for file in self.files] or [0])
         chosen = np.sort(np.random.default_rng(seed).permutation(ends[-1])[:n])
         parts, start = [], 0
@@ -136,7 +139,18 @@ class Run:
             start = end
         if not parts:
             raise InputError(f"{self.folder} has no row yet; expected one at least")
-        return paths_of(joined(parts))
+        return _as_result(joined(parts))  # type: ignore[return-value]
+
+    @checked
+    def labels(self, ids: Sequence[str]) -> list[int] | None:
+        """The true classes of these images; None where one has none."""
+        if not len(ids):
+            raise InputError("ids is empty; expected at least one")
+        found = self.to_frame(["id", "label"], [("id", "in", list(ids))]).set_index("id")["label"]
+        if missing := [name for name in ids if name not in found.index]:
+            raise InputError(f"the run has no image {missing[0]!r} that is done")
+        wanted = found.loc[list(ids)]
+        return None if wanted.isna().any() else wanted.astype(int).tolist()
 
     @checked
     def images(self, ids: Sequence[str], model: nn.Module | ViT) -> Tensor:
@@ -228,9 +242,11 @@ class Run:
             raise InputError(f"{self.folder} has no row yet; expected one at least")
         return dict(sorted(counts.items()))
 
-    def _check_task(self, task: str) -> None:
-        if self.about["task"] != task:
-            raise InputError(f"this run is of task {self.about['task']!r}; expected one of {task!r}")
+    def _check_task(self, *tasks: str) -> None:
+        if self.about["task"] not in tasks:
+            raise InputError(
+                f"this run is of task {self.about['task']!r}; expected one of {' or '.join(map(repr, tasks))}"
+            )
 
 
 @checked
@@ -262,6 +278,9 @@ def _rule(where: Sequence[tuple] | None) -> Any:
     try:
         return pq.filters_to_expression([tuple(each) for each in where])
     except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"where is {where!r}; expected (column, operator, value) such as ('removal', '>', 0.5)"
-        ) from None
+        raise _odd_rule(where) from None
+
+
+def _odd_rule(where: Any, reason: str = "") -> InputError:
+    why = f" ({' '.join(reason.split())[:100]})" if reason else ""
+    return InputError(f"where is {shown(where)}{why}; expected (column, operator, value) such as ('removal', '>', 0.5)")

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from ..checks import check_count, checked
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths
-from .parts import BLUE, FAINT, LINE, SMALL, Picture, axes_for, block_axis, block_width, check_paths, label, plain
+from ..paths.run import Run
+from .parts import BLUE, FAINT, LINE, SMALL, Picture, axes_for, block_axis, block_width, label, paths_of, plain
 from .path import MARKS, short
 
 SHARES = (0.1, 0.5, 1.0)  # of the images, in the legend
@@ -18,7 +19,7 @@ NAMED = 0.3  # a unit that fewer of a class's images share has no name beside ot
 
 
 @checked
-def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12) -> Figure:
+def plot_paths(paths: NeuronPaths | Run, ax: Axes | None = None, *, classes: int = 12) -> Figure:
     """Many images' paths as bundles: what more of them share is thicker and darker; of several classes a panel each.
 
     A point's area is the share of the images whose path holds the unit, on one scale for all panels, a line's width and darkness the
@@ -26,18 +27,18 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12)
     beside other classes only where it is on 30 % of its class's paths. Pale points in a panel are units of the other classes.
 
     Args:
-        paths: those of at least one image.
+        paths: those of at least one image; or a :class:`~neuronpath.Run`, of which 200 are drawn, at random.
         ax: axes to draw all paths in, as one bundle.
         classes: the most panels; those with the most images are drawn.
     """
-    check_paths(paths)
     check_count("classes", classes)
+    paths, counted = paths_of(paths)
     layout = Layout(paths.places, paths.settings.passes)
     labels, counts = np.unique(paths.target.numpy(), return_counts=True)
     if ax is not None or len(labels) == 1:
         figure, ax = axes_for(ax, (block_width(paths.units.shape[1]) + 0.6, 5.2 if layout.both else 4.4))
         _bundle(ax, paths, layout)
-        ax.set_title(f"{len(paths)} images' paths", fontsize=10)
+        ax.set_title(counted, fontsize=10)
         _legend(figure)
         return figure
     drawn = sorted(labels[np.argsort(-counts, kind="stable")[:classes]].tolist())
@@ -57,9 +58,10 @@ def plot_paths(paths: NeuronPaths, ax: Axes | None = None, *, classes: int = 12)
         each.tick_params(labelbottom=at + columns >= len(drawn))
         each.set_visible(at < len(drawn))
     left_out = len(labels) - len(drawn)
+    notes = [counted] if "drawn" in counted else []
+    notes += [f"{left_out} more classes have fewer images"] if left_out else []
     figure.supxlabel(
-        ("loop.block" if paths.settings.passes else "block")
-        + f" ({left_out} more classes have fewer images)" * (left_out > 0),
+        ("loop.block" if paths.settings.passes else "block") + (f" ({'; '.join(notes)})" if notes else ""),
         fontsize=9.5,
     )
     figure.supylabel(layout.axis, fontsize=9.5)

@@ -15,6 +15,7 @@ from scipy.spatial.distance import squareform
 from ..checks import InputError, InputTypeError, checked
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths
+from ..paths.run import Run
 from .parts import (
     LINE,
     SCALE,
@@ -24,7 +25,7 @@ from .parts import (
     axes_for,
     block_axis,
     block_width,
-    check_paths,
+    paths_of,
     plain,
 )
 from .path import short
@@ -35,14 +36,14 @@ NAMED = 60  # and up to which every class is named
 
 
 @checked
-def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
+def plot_distribution(paths: NeuronPaths | Run, ax: Axes | None = None) -> Figure:
     """How often each unit is on many images' paths: a strip a block and kind, the commonest unit lowest, and dark to bright by share.
 
     A unit's part of its strip is its share of the images' choices there, and so is its colour. It is named where there is room.
     The lowest of all strips are the path that the images prefer. ``neuronpath.frequency`` gives the numbers. With ``ax`` the colours
-    have no bar of their own.
+    have no bar of their own. Of a :class:`~neuronpath.Run` 200 images are taken, at random.
     """
-    check_paths(paths)
+    paths, counted = paths_of(paths)
     layout = Layout(paths.places, paths.settings.passes)
     images, sites, k = paths.units.shape
     own = ax is None
@@ -68,7 +69,7 @@ def plot_distribution(paths: NeuronPaths, ax: Axes | None = None) -> Figure:
     kinds = " and ".join(f"{kind}s" for kind in layout.kinds)
     beside = f", {layout.kinds[0]}s left and {layout.kinds[1]}s right in each block" if layout.both else ""
     ax.set_ylabel("share of the choices")
-    ax.set_title(f"{kinds} of {images} images' paths{beside}", fontsize=10)
+    ax.set_title(f"{kinds} of {counted}{beside}", fontsize=10)
     if not own:
         return figure
     bar = figure.colorbar(ScalarMappable(norm, scale), ax=ax, fraction=0.03, pad=0.02, format=PercentFormatter(1))

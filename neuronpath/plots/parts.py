@@ -17,6 +17,7 @@ from ..checks import InputError, InputTypeError, check_index
 from ..data.pixels import short_name, to_pixels
 from ..paths.layout import Layout
 from ..paths.neuron_paths import NeuronPaths, check_as_many
+from ..paths.run import Run
 from ..units import Passes
 from .letters import drawable, give_letters
 
@@ -158,6 +159,15 @@ def check_paths(paths: NeuronPaths, images: Tensor | None = None, index: int = 0
         if images.ndim != 4 or not images.numel():
             raise InputError(f"images has shape {tuple(images.shape)}; expected (B, C, H, W)")
         check_as_many(paths, images)
+
+
+def paths_of(paths: NeuronPaths | Run) -> tuple[NeuronPaths, str]:
+    """The paths, of a run a sample of them, and a title that says so."""
+    some = paths.sample() if isinstance(paths, Run) else paths
+    check_paths(some)  # type: ignore[arg-type]
+    if len(some) == len(paths):
+        return some, f"{len(some)} images' paths"  # type: ignore[return-value]
+    return some, f"paths of {len(some)} of {len(paths):,} images, drawn at random"  # type: ignore[return-value]
 
 
 def check_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:

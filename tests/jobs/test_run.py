@@ -99,6 +99,9 @@ def test_reading_in_flat_memory_is_reading_at_once(model, photos, tmp_path):
         n for n, p, c in zip(whole.names, whole.probability, whole.predicted, strict=True)
         if p > whole.probability.median() and c <= 3
     ]  # fmt: skip
+    for rule in (("id", "in", []), ("removal", ">", "x"), ("removal", "~", 1)):
+        with pytest.raises(nph.InputError, match=r"^where is \[\(.*; expected \(column, operator, value\) such as"):
+            run.to_frame(where=[rule])
     sample = run.sample(5, seed=1)
     assert sample == whole[[whole.names.index(name) for name in sample.names]]
     images, names = nph.load_images(photos, model)

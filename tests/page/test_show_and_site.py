@@ -191,3 +191,31 @@ def test_a_cell_in_a_browser(browser, demo, paths, tmp_path):
     assert frame.locator("#image-2 .mapped").count() == 1
     assert said == []
     tab.close()
+
+
+def test_a_run_is_shown_by_a_sample(demo, tmp_path):
+    pixels, labels = nph.demo.load_pixels()
+    for i, (digit, label) in enumerate(zip(pixels[:203], labels[:203], strict=True)):
+        (tmp_path / "digits" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digit * 15).save(tmp_path / f"digits/{label}/{i}.png")
+    run = nph.run(tmp_path / "digits", demo[0], tmp_path / "run", method="causal", units="neurons")
+    file = nph.report(demo[0], None, run, tmp_path / "a.html", graph=False, n_likes=1)
+    page = Page(file.read_text(encoding="utf-8"))
+    assert "on 200 of 203 images, drawn at random." in " ".join(" ".join(text for _, text in page.all("p")).split())
+    names = [attrs["title"] for attrs, _ in page.all("h2") if "title" in attrs]
+    assert names == list(run.sample().names)
+    assert run.labels(names) == [int(name[0]) for name in names]
+    frame = run.to_frame(["id", "label", "predicted"], [("id", "in", names)])
+    marks = [attrs["class"].split()[-1] for attrs, _ in page.all("span", "truth")]
+    assert marks.count("right") == (frame["label"] == frame["predicted"]).sum()
+    titles = {ax.get_title() for ax in nph.plots.plot_distribution(run).axes}
+    assert any("neurons of paths of 200 of 203 images, drawn at random" in title for title in titles)
+    assert "paths of 200 of 203 images, drawn at random" in nph.plots.plot_paths(run).get_supxlabel()
+    for refused, words in (
+        (lambda: nph.report(demo[0], demo[1], run, tmp_path / "b.html"), "images are given beside a Run"),
+        (lambda: nph.report(demo[0], None, run.sample(), tmp_path / "b.html"), "images is None; expected those of the paths"),
+        (lambda: nph.show(run, None), "model is None; expected a model"),
+        (lambda: run.labels(["none.png"]), "no image 'none.png' that is done"),
+    ):  # fmt: skip
+        with pytest.raises(nph.InputError, match=words):
+            refused()
