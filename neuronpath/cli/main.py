@@ -11,6 +11,7 @@ import typer
 from ..checks import BAD_INPUT, DONE, INTERRUPTED, InputError
 from .circuit import circuit
 from .evaluate import evaluate
+from .explore import explore
 from .find_path import find_path
 from .options import Grouped, Version
 from .prune_experiment import prune_experiment
@@ -35,6 +36,7 @@ def application() -> typer.Typer:
     app.command("circuit", cls=Grouped)(circuit)
     app.command("evaluate", cls=Grouped)(evaluate)
     app.command("run", cls=Grouped)(run_data_set)
+    app.command("explore", cls=Grouped)(explore)
     app.command("prune-experiment", cls=Grouped)(prune_experiment)
 
     @app.callback()

@@ -95,26 +95,29 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     return image
 
 
-def decoded(file: Path | BytesIO, name: object) -> Image.Image:
-    """The image in a file or in bytes, as :func:`open_image` gives it; ``name`` is what messages call it."""
-    limit = Image.MAX_IMAGE_PIXELS
+def decoded(
+    file: Path | BytesIO, name: object, most: int | None = None, formats: Sequence[str] | None = None
+) -> Image.Image:
+    """The image in a file or in bytes, as :func:`open_image` gives it; ``name`` is what messages call it.
+
+    ``most`` is the pixels that it may have, None Pillow's own limit; ``formats`` what it may be, None whatever Pillow reads.
+    """
+    limit = Image.MAX_IMAGE_PIXELS if most is None else most
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=None if formats is None else tuple(formats)) as image:
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombError
             return plain(ImageOps.exif_transpose(image))
     except PermissionError:
         raise InputError(f"{name} can't be read: permission denied") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(
-            f"{name} is too large; expected at most {limit:,} pixels (Pillow's limit against bombs)"
-        ) from None
+        whose = " (Pillow's limit against bombs)" if most is None else ""
+        raise InputError(f"{name} is too large; expected at most {limit:,} pixels{whose}") from None
     except Exception as error:  # Pillow's decoders raise whatever they stumble on: SyntaxError, struct.error, ...
         if not (len(file.getbuffer()) if isinstance(file, BytesIO) else not file.exists() or file.stat().st_size):
             raise InputError(f"{name} is empty; expected an image") from None
-        raise InputError(
-            f"{name} is damaged or no image ({type(error).__name__}); expected one that Pillow reads"
-        ) from None
+        kinds = "one that Pillow reads" if formats is None else f"one of {', '.join(formats)}"
+        raise InputError(f"{name} is damaged or no image ({type(error).__name__}); expected {kinds}") from None
 
 
 def plain(image: Image.Image) -> Image.Image:

@@ -81,34 +81,43 @@ def name_units(
         raise InputError("expected either labels or words, to name units by")
     ask = asked(model, units, token)
     draw = np.random.default_rng(seed)
-    if words is not None:
-        if image_text is None or len(image_text) != 2 or not len(words):
-            raise InputError(
-                "words want image_text, two functions, and at least one word; expected a joint image-text model"
-            )
-        values = _values(ask, images, batch_size)
-        found = _by_words(values, _similarity(images, list(words), image_text, batch_size), n, controls, draw)
-        called: Callable[[int], str | None] = list(words).__getitem__
-    else:
+    if words is None:
         truth = as_target(labels, len(images))
         assert truth is not None
-        classes, numbers = np.unique(truth.numpy(), return_inverse=True)
-        if len(classes) < 2 or len(images) < 4:
-            raise InputError(
-                f"labels name {len(classes)} class(es) of {len(images)} images; expected two classes, four images"
-            )
-        others = _random_units(ask, draw)
-        both = ask._replace(units=[*ask.units, *others.units], places=[*ask.places, *others.places])
-        kinds = np.array([unit.kind for unit in both.units])
-        found = _by_labels(_values(both, images, batch_size), numbers, controls, draw)
-        own, random = slice(None, len(ask.units)), slice(len(ask.units), None)
-        higher = found["score"][random] >= found["score"][own, None]
-        found = {name: values[own] for name, values in found.items()} | {
-            "random_units": np.ma.array(higher, mask=kinds[random] != kinds[own, None]).mean(1).data
-        }
-        name_of = class_namer(ask.vit.model)
-        called = lambda best: name_of(int(classes[best])) or str(classes[best])  # noqa: E731
-    best = [called(int(each)) for each in found.pop("best")]
+        return names_by_labels(ask, truth.numpy(), lambda ask: _values(ask, images, batch_size), controls, draw)
+    if image_text is None or len(image_text) != 2 or not len(words):
+        raise InputError(
+            "words want image_text, two functions, and at least one word; expected a joint image-text model"
+        )
+    values = _values(ask, images, batch_size)
+    found = _by_words(values, _similarity(images, list(words), image_text, batch_size), n, controls, draw)
+    return _table(ask, found, list(words).__getitem__)
+
+
+def names_by_labels(
+    ask: Asked, truth: np.ndarray, values: Callable[[Asked], np.ndarray], controls: int, draw: np.random.Generator
+) -> pd.DataFrame:
+    """The names of units by classes (N,), as :func:`name_units` gives them; ``values`` gives any units' values (N, P)."""
+    classes, numbers = np.unique(truth, return_inverse=True)
+    if len(classes) < 2 or len(truth) < 4:
+        raise InputError(
+            f"labels name {len(classes)} class(es) of {len(truth)} images; expected two classes, four images"
+        )
+    others = _random_units(ask, draw)
+    both = ask._replace(units=[*ask.units, *others.units], places=[*ask.places, *others.places])
+    kinds = np.array([unit.kind for unit in both.units])
+    found = _by_labels(values(both), numbers, controls, draw)
+    own, random = slice(None, len(ask.units)), slice(len(ask.units), None)
+    higher = found["score"][random] >= found["score"][own, None]
+    found = {name: each[own] for name, each in found.items()} | {
+        "random_units": np.ma.array(higher, mask=kinds[random] != kinds[own, None]).mean(1).data
+    }
+    name_of = class_namer(ask.vit.model)
+    return _table(ask, found, lambda best: name_of(int(classes[best])) or str(classes[best]))
+
+
+def _table(ask: Asked, found: dict[str, np.ndarray], called: Callable[[int], str | None]) -> pd.DataFrame:
+    best = [called(int(each)) for each in found["best"]]
     sure = found["score"] > found["control"]
     return pd.DataFrame(
         {
@@ -116,8 +125,8 @@ def name_units(
             "kind": [unit.kind for unit in ask.units],
             "unit": [unit.index for unit in ask.units],
             "name": [word if yes else None for word, yes in zip(best, sure, strict=True)],
-            "best": best,
             **found,
+            "best": best,
         }
     )
 

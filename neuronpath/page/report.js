@@ -1,41 +1,6 @@
-"use strict";
 (() => {
   const { ways, palette, units } = JSON.parse(document.getElementById("data").textContent);
-  const every = (selector, within = document) => [...within.querySelectorAll(selector)];
-
-  // text is set as text, never as markup: names are whatever files are called
-  const element = (tag, text, into, name) => {
-    const made = document.createElement(tag);
-    if (text !== null) made.textContent = text;
-    if (name) made.className = name;
-    into.append(made);
-    return made;
-  };
-
-  // the scale of maps: a colour [r, g, b] for a share of it from 0 to 1
-  const colours = palette.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
-  const colour = (share) => {
-    const at = share * (colours.length - 1), low = Math.floor(at), high = Math.min(low + 1, colours.length - 1);
-    return colours[low].map((value, i) => Math.round(value + (colours[high][i] - value) * (at - low)));
-  };
-
-  const draw = (figure, way, image, at) => {
-    if (!way.grid || !way.maps[image]) return;
-    const picture = figure.querySelector(".picture"), canvas = picture.querySelector("canvas");
-    const values = Int8Array.from(atob(way.maps[image][at]), (c) => c.charCodeAt(0));
-    const low = Math.min(0, ...values), high = Math.max(0, ...values), span = high - low || 1;
-    [canvas.height, canvas.width] = way.grid;
-    const context = canvas.getContext("2d");
-    const pixels = context.createImageData(canvas.width, canvas.height);
-    values.forEach((value, i) => pixels.data.set([...colour((value - low) / span), 255], 4 * i));
-    context.putImageData(pixels, 0, 0);
-    const end = (value) => value ? Number((value / 127 * way.peaks[image][at]).toPrecision(3)) : "0";
-    const scale = figure.querySelector(".scale");
-    scale.querySelector(".low").textContent = end(low);
-    scale.querySelector(".high").textContent = end(high);
-    scale.querySelector("i").style.background = `linear-gradient(to right, ${palette.join(", ")})`;
-    figure.classList.add("mapped");
-  };
+  const scale = colours(palette);
 
   // the picture of an image once more, in a link to it
   const copy = (image, link, alt) => {
@@ -83,7 +48,10 @@
     const way = ways[section.dataset.way], image = Number(section.dataset.image);
     mark(section, point.dataset.key);
     every(".point", section).forEach((each) => each.setAttribute("tabindex", each === point ? 0 : -1));
-    draw(section.closest("article").querySelector("figure"), way, image, point.dataset.at);
+    const at = point.dataset.at;
+    if (way.grid && way.maps[image]) {
+      drawMap(section.closest("article").querySelector("figure"), way.grid, way.maps[image][at], way.peaks[image][at], scale);
+    }
     describe(section, point, way, image);
   };
 
@@ -103,11 +71,6 @@
     section.pinned?.classList.add("pinned");
     if (point || before) show(section, point || before); // also to take back what it says of the pin
     if (!point) clear(section);
-  };
-
-  const move = (points, from, key) => {
-    const steps = { ArrowRight: from + 1, ArrowUp: from + 1, ArrowLeft: from - 1, ArrowDown: from - 1, Home: 0, End: points.length - 1 };
-    return points[Math.min(Math.max(steps[key], 0), points.length - 1)];
   };
 
   every("section[data-image]").forEach((section) => {

@@ -23,6 +23,7 @@ COMMANDS = {
     "find-path": (cli.find_path, ["a.png", "--model", "demo", "--method", "random", "--quiet"]),
     "circuit": (cli.circuit, ["a.png", "--model", "demo", "--no-controls", "--quiet"]),
     "evaluate": (cli.evaluate, ["classes", "--model", "demo", "--methods", "random", "--quiet"]),
+    "explore": (cli.explore, ["--images", "classes", "--model", "demo", "--port", "0"]),
     "prune-experiment": (
         cli.prune_experiment,
         ["classes", "--model", "demo", "--out", "new/e", "--importances", "random", "--keeps", "0.5", "--scopes", "block",
@@ -157,6 +158,7 @@ def contents(here):
 def test_values_of_no_sense(command, given, monkeypatch, capfd):
     monkeypatch.chdir(given)
     monkeypatch.setattr("neuronpath.models.network.PATIENCE", 0.05)
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", lambda server: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     function, base = COMMANDS[command]
     before, failed, codes = contents(given), [], []

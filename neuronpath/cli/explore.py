@@ -1,0 +1,62 @@
+"""The command neuronpath explore."""
+
+from pathlib import Path
+from typing import Annotated
+
+from .options import INPUT, MACHINE, Checkpoint, ClassNames, Device, Model, Pretrained, Version
+from .sources import model_named
+from .terminal import say
+
+
+def explore(
+    model: Model = None,
+    model_b: Annotated[str | None, INPUT(help="Another model, to compare with.")] = None,
+    images: Annotated[
+        Path | None,
+        INPUT(help="A folder of images, or of a folder for each class. [default: of demo the held-out digits]"),
+    ] = None,
+    pretrained: Pretrained = True,
+    checkpoint: Checkpoint = None,
+    class_names: ClassNames = None,
+    limit: Annotated[int, INPUT(min=1, help="Images read for favourites, means and names.")] = 500,
+    device: Device = "auto",
+    host: Annotated[
+        str, MACHINE(help="The address that is served at; anyone who reaches it can use the explorer.")
+    ] = "127.0.0.1",
+    port: Annotated[int, MACHINE(min=0, max=65535, help="The port; 0 is any that is free.")] = 7860,
+    version: Version = False,
+) -> int:
+    """Open an explorer in the browser: click units, switch them off, and see the decision move.
+
+    Without arguments: the embedded model and its held-out digits. Ctrl-C ends it.
+    """
+    from .. import demo
+    from ..data.labelled import read_class_names
+    from ..models.load import load_model
+    from ..page.explorer.explorer import Explored, Explorer
+    from ..page.explorer.gallery import digits, folder, no_images
+    from ..page.explorer.server import Server
+
+    called = None if class_names is None else read_class_names(class_names)
+    names = [model_named(model, [images] if images else None), *([model_b] if model_b else [])]
+    explored = []
+    for name in names:
+        own = checkpoint if name == names[0] else None
+        extra = "" if pretrained else ", pretrained=False"
+        extra += f", checkpoint={str(own)!r}" if own else ""
+        explored.append(
+            Explored(name, load_model(name, pretrained, own, device), f"nph.load_model({name!r}{extra})", called)
+        )
+    if images is not None:
+        given = folder(images, explored[0].model, lambda reason: say(f"skipped: {reason}"))
+    else:
+        given = digits() if names[0] == demo.NAME else no_images()
+    explorer = Explorer(explored, given, limit)
+    server = Server(explorer, host, port)
+    explorer.begin()
+    say(f"neuronpath: the explorer is at {server.url}; Ctrl-C ends it")
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+    return 0

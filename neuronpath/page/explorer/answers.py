@@ -1,0 +1,172 @@
+"""The questions that the page asks about an image: what the model says, its path or circuit, and what it says with units changed."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...checks import InputError
+from ...data.pixels import short_name
+from ...methods.circuit import find_circuit
+from ...methods.find import find_path
+from ..measured import Measured, Way, measured_on
+from ..render import html
+from ..scene import scene
+from .changes import as_changes, changed, code_of, control_of
+from .explorer import Ask, Plain, clean, run
+
+SHOWN = 5  # classes, of what the model says as it is and of what it says with units changed
+KINDS = ("path", "circuit")
+
+
+def predict(ask: Ask) -> Plain:
+    """What the model says of an image."""
+    image, found = ask.image, clean(ask)
+    truth = None if image.label is None else {"label": image.label, "name": ask.model.name_of(image.label)}
+    return {
+        **_about(ask),
+        "truth": truth,
+        "classes": _classes(ask, found, found, None),
+        "seconds": _seconds(ask),
+    }
+
+
+def _about(ask: Ask) -> Plain:
+    image = ask.image
+    return {
+        "id": image.id,
+        "name": short_name(image.name, 40),
+        "width": image.width,
+        "height": image.height,
+        "small": image.kind == "png",
+    }
+
+
+def _seconds(ask: Ask) -> Plain:
+    """About how long things take, for those who wait."""
+    forward = max(ask.model.seconds, 1e-3)
+    return {
+        "forward": forward,
+        "path": 45 * forward,
+        "circuit": 60 * forward,
+        "pixels": 100 * forward,
+        "made": 500 * forward,
+    }
+
+
+def found_for(ask: Ask, kind: str) -> Way:
+    """The image's path or circuit."""
+
+    def find() -> Way:
+        model, image = ask.model, ask.image
+        method: Callable[..., Way] = find_path if kind == "path" else find_circuit
+        return method(model.vit, image.pixels[ask.number][None], names=[image.name], class_names=model.class_names)
+
+    return ask.once(kind, find)
+
+
+def measured(ask: Ask, way: Way, graph: Any = False) -> Measured:
+    """What is shown of it beside."""
+    pixels = ask.image.pixels[ask.number][None]
+    with tqdm(disable=True) as bar:
+        return measured_on(
+            ask.model.vit, pixels, way, factor=2.0, n_likes=1, graph=graph, reference=None, batch_size=1, bar=bar
+        )
+
+
+def scene_of(ask: Ask, ways: dict[str, Way], found: dict[str, Measured], title: str, picture: str | None) -> Plain:
+    """The scene of the image and its ways."""
+    model, image = ask.model, ask.image
+    label = None if image.label is None else Tensor([image.label]).long()
+    return scene(
+        image.pixels[ask.number][None], ways, found, model=model.model, labels=label, title=title,
+        pictures=None if picture is None else [picture],
+    )  # fmt: skip
+
+
+def explain(ask: Ask) -> Plain:
+    """The path or circuit of an image: the scene, and its drawing as HTML."""
+    kind = ask.text("kind", KINDS)
+    way = found_for(ask, kind)
+
+    def draw() -> Plain:
+        shown = scene_of(ask, {kind: way}, {kind: measured(ask, way)}, "Neuron paths", f"/picture/{ask.image.id}")
+        fragment = html("explorer/way.html", way=shown["ways"][0], view=shown["images"][0]["views"][0], factor=2.0)
+        return {"scene": shown, "html": fragment}
+
+    return ask.once(("scene", kind), draw)
+
+
+def change(ask: Ask) -> Plain:
+    """What the model says with units changed, and with random units changed alike."""
+    model, survey = ask.model, ask.survey
+    changes = as_changes(ask.body.get("changes"), model.vit)
+    before = clean(ask)
+    means = survey.means() if "mean" in changes.values() else None
+
+    def measure() -> tuple[Tensor, Tensor]:
+        found = []
+        for each in (changes, control_of(changes, model.vit)):
+            with changed(model.vit, each, means):
+                found.append(run(ask))
+        return found[0], found[1]
+
+    now, random = ask.once(("change", tuple(changes.items())), measure) if changes else (before, None)
+    label = int(now.argmax())
+    return {
+        "classes": _classes(ask, before, now, random),
+        "says": {"label": label, "name": model.name_of(label), "probability": float(now[label])},
+        "flips": label != int(before.argmax()),
+        "code": python_of(ask, changes),
+        "seconds": model.seconds,
+    }
+
+
+def python_of(ask: Ask, changes: dict) -> str:
+    """The same in Python, to be copied."""
+    model, given = ask.model, ask.explorer.given
+    kinds = "both" if "head" in {place.kind for place in model.vit.places} else "neurons"
+    code = code_of(changes, kinds, given.all_code)
+    few = f"# the means here are over {ask.explorer.limit} of them" * (len(given.names) > ask.explorer.limit)
+    lines = ["import neuronpath as nph", "", f"model = {model.code}", ask.image.code, few * ("means" in code), code]
+    return "\n".join(line for at, line in enumerate(lines) if line or at == 1) + "\n"
+
+
+def _classes(ask: Ask, before: Tensor, now: Tensor, random: Tensor | None) -> list[Plain]:
+    """The classes that are shown, the most probable first, with what the model says in each case."""
+    count = min(SHOWN, len(before))
+    labels = list(dict.fromkeys([*before.topk(count).indices.tolist(), *now.topk(count).indices.tolist()]))
+    labels = labels[:count] + [label for label in labels[count:] if float(now[label]) > 0.01]
+    return [
+        {
+            "label": label,
+            "name": ask.model.name_of(label),
+            "clean": float(before[label]),
+            "now": float(now[label]),
+            "random": None if random is None else float(random[label]),
+        }
+        for label in labels
+    ]
+
+
+def gallery(explorer: Any, start: int, count: int = 60) -> Plain:
+    """Some of the images given."""
+    given = explorer.given
+    if start < 0:
+        raise InputError(f"from is {start}; expected 0 or more")
+    numbers = range(start, min(start + count, len(given.names)))
+    name_of = explorer.models[0].name_of
+    return {
+        "images": [
+            {
+                "id": str(i),
+                "name": short_name(given.names[i], 40),
+                "truth": None if given.labels is None else name_of(given.labels[i]),
+            }
+            for i in numbers
+        ],
+        "of": len(given.names),
+        "read": min(survey.done for survey in explorer.surveys),
+        "reading": len(explorer.surveys[0].numbers),
+    }
