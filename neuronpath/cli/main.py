@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from ..checks import BAD_INPUT, DONE, INTERRUPTED, InputError
+from .benchmark import benchmark
 from .circuit import circuit
 from .evaluate import evaluate
 from .explore import explore
@@ -37,6 +38,7 @@ def application() -> typer.Typer:
     app.command("evaluate", cls=Grouped)(evaluate)
     app.command("run", cls=Grouped)(run_data_set)
     app.command("explore", cls=Grouped)(explore)
+    app.command("benchmark", cls=Grouped)(benchmark)
     app.command("prune-experiment", cls=Grouped)(prune_experiment)
 
     @app.callback()

@@ -1,13 +1,11 @@
 """One source for images from anywhere, listed lazily: files, folders, lists, Parquet, tars, arrays, data sets in memory."""
 
-import csv
+import copy
 import hashlib
 import io
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from ..checks import InputError, InputTypeError, odd_tensor, shown
+from ..checks import InputError, InputTypeError, check_count, odd_tensor, shown
 from ..files import as_path, check_readable
 from ..models.class_names import folder_namer
 from ..models.transform import Transform, transform_of
 from .containers import PACKED, Item, array_of, class_names_in, in_row, items_in
 from .files import decoded, is_image, plain
 from .given import parts
-from .places import bytes_of, ending_of, files_below, is_address, is_folder, opened
+from .lists import LISTS, beside, items_listed
+from .places import bytes_of, ending_of, files_below, is_address, is_folder
 
-LISTS = (".txt", ".csv", ".jsonl")
 Skip = Callable[[str], object]  # is told what of a source can't be listed
 
 
@@ -60,6 +58,7 @@ class Source:
     def __init__(self, images: Any, skip: Skip | None = None) -> None:
         self.named: list[str] = []
         self.memory: Any = None
+        self.drawn: list[Item] | None = None  # of a part, its images
         self.skip = skip or _refuse
         if isinstance(images, str | os.PathLike):
             images = [images]
@@ -80,10 +79,13 @@ class Source:
             )
 
     def __iter__(self) -> Iterator[Item]:
-        if self.memory is not None:
+        if self.drawn is not None:
+            yield from self.drawn
+        elif self.memory is not None:
             yield from (Item(f"{i:09d}", "", i) for i in range(len(self.memory)))
-        for place in self.named:
-            yield from self._items_of(place)
+        else:
+            for place in self.named:
+                yield from self._items_of(place)
 
     def _items_of(self, place: str) -> Iterator[Item]:
         alone = len(self.named) == 1
@@ -91,7 +93,7 @@ class Source:
             return self._folder(place, "" if alone else f"{place.rstrip('/')}/")
         ending = ending_of(place)
         if ending in LISTS:
-            return _listed(place)
+            return items_listed(place)
         if ending in PACKED or ending == ".npy":
             return items_in(place, os.path.basename(place) if alone else place, self.skip)
         if place.lower().endswith((".tar.gz", ".tgz")):
@@ -117,6 +119,28 @@ class Source:
     def __getstate__(self) -> dict[str, Any]:
         """What is sent to other processes."""
         return {**self.__dict__, "skip": _refuse}
+
+    def split(self, *counts: int, seed: int = 0) -> list["Source"]:
+        """So many images each, none in two parts; fewer in the last ones where there aren't enough.
+
+        They are drawn by their ids and the seed, so that the same are drawn again, and new images displace few.
+
+        Examples:
+            >>> import numpy as np
+            >>> test, others = Source(np.zeros((8, 4, 4), np.uint8)).split(5, 2)
+            >>> len(list(test)), len(list(others))
+            (5, 2)
+        """
+        for count in counts:
+            check_count("counts", count, 0)
+        order = sorted(self, key=lambda i: hashlib.sha256(f"{seed}\0{i.id}".encode(errors="surrogatepass")).digest())
+        found, start = [], 0
+        for count in counts:
+            part = copy.copy(self)
+            part.drawn = sorted(order[start : start + count])
+            found.append(part)
+            start += count
+        return found
 
     @property
     def class_names(self) -> dict[int, str]:
@@ -182,37 +206,6 @@ class Listed(Dataset):
 def as_source(images: Any, skip: Skip | None = None) -> Source:
     """A source as it is, or of what :class:`Source` takes."""
     return images if isinstance(images, Source) else Source(images, skip)
-
-
-def beside(place: str, path: str) -> str:
-    """A path as a list or a table says it: from its own folder on, unless it is whole."""
-    if is_address(path) or os.path.isabs(path):
-        return path
-    return f"{place.rpartition('/')[0]}/{path}" if is_address(place) else str(Path(place).parent / path)
-
-
-def _listed(place: str) -> Iterator[Item]:
-    """The images of a list."""
-    with io.TextIOWrapper(opened(place), encoding="utf-8-sig", newline="") as text:
-        try:
-            for number, row in enumerate(_ROWS[ending_of(place)](text), 1):
-                path = row.get("path") or row.get("file_name")
-                if not isinstance(path, str) or not path:
-                    raise InputError(f"{place}: image {number} has no path; expected id, path and label, or path alone")
-                own, label = row.get("id"), row.get("label")
-                told = None if label in (None, "") else str(label)
-                yield Item(path if own in (None, "") else str(own), beside(place, path), label=told)
-        except (csv.Error, json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{place} can't be read as {ending_of(place)[1:]} ({type(error).__name__}: {error})"
-            ) from None
-
-
-_ROWS: dict[str, Callable[[Iterable[str]], Iterable[dict[str, Any]]]] = {
-    ".txt": lambda text: ({"path": line.strip()} for line in text if line.strip()),
-    ".csv": csv.DictReader,
-    ".jsonl": lambda text: (json.loads(line) for line in text if line.strip()),
-}
 
 
 def _is_packed(name: str) -> bool:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, check_one_of
+from ..evaluation.faithfulness import faithfulness
 from ..features.values import means_by_site, named_units
-from ..methods import find_circuit, find_path
+from ..methods import find_circuit, find_path, rank_units
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
 from ..paths.columns import circuits_table, noted, paths_table
+from ..paths.faithfulness import FIGURES
 from ..units import kinds_named, place_of
 from .evaluate import compare
 
@@ -116,6 +118,37 @@ def _evaluate(
     )
 
 
+_BY = ("growth",)
+
+
+def _faithfulness(
+    model: Model,
+    images: Tensor,
+    ids: list[str],
+    labels: Labels,
+    *,
+    by: Sequence[str] = _BY,
+    target: Any = "predicted",
+    units: str | None = None,
+    token: str | None = None,
+    baseline: str | None = None,
+    reference: Tensor | None = None,
+    seed: int = 0,
+) -> pa.Table:
+    """A row for every ranking of :func:`~neuronpath.rank_units` and image: how faithful it is."""
+    vit = view(model, token or "all", units or "both")
+    asked: dict[str, Any] = {"baseline": baseline, "reference": reference, "seed": seed}
+    wanted = _target(target, labels)
+    tables = []
+    for name in by:
+        curves = faithfulness(vit, images, rank_units(vit, images, wanted, by=name, **asked), wanted, **asked)
+        figures = {figure: pa.array(getattr(curves, figure).double().tolist(), pa.float64()) for figure in FIGURES}
+        own = {"id": pa.array(ids, pa.string()), "ranking": pa.array([name] * len(ids), pa.string())}
+        tables.append(pa.table({**own, "label": pa.array(labels, pa.int32()), **figures}))
+    settings = {"sites": [list(place) for place in vit.places], "token": vit.token, "fingerprint": vit.fingerprint}
+    return noted(pa.concat_tables(tables), {"format": "neuronpath.faithfulness", "settings": settings})
+
+
 def _options(function: Callable, without: tuple[str, ...], **more: Any) -> dict[str, Any]:
     known = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY and p.name not in without} | more
@@ -128,6 +161,7 @@ TASKS = {
         _find_circuit, _options(find_circuit, _OWN, target="predicted"), lambda o: o["target"] == "label"
     ),
     "activations": Task(_activations, _options(_activations, ()), lambda _: False),
+    "faithfulness": Task(_faithfulness, _options(_faithfulness, ()), lambda o: o["target"] == "label"),
     "evaluate": Task(_evaluate, _options(_evaluate, ()), lambda o: o["target"] == "label"),
 }
 
