@@ -14,12 +14,17 @@ from .compression.importance import register_importance as register_importance
 from .compression.low_rank import low_rank as low_rank
 from .compression.prune import mask as mask
 from .compression.prune import prune as prune
+from .compression.recursive import Answer as Answer
+from .compression.recursive import BlockTimes as BlockTimes
 from .compression.recursive import ExitThreshold as ExitThreshold
 from .compression.recursive import Prediction as Prediction
+from .compression.recursive import Server as Server
+from .compression.recursive import Simulation as Simulation
 from .compression.recursive import calibrate_exits as calibrate_exits
 from .compression.recursive import merge_ as merge_
 from .compression.recursive import predict as predict
 from .compression.recursive import recursive as recursive
+from .compression.recursive import simulate as simulate
 from .compression.recursive import unmerge_ as unmerge_
 from .compression.recursive import with_exits as with_exits
 from .data.load import load_images as load_images

@@ -53,3 +53,11 @@ def build_vit(seed: int, pool: str = "token", **sizes) -> VisionTransformer:
 
 def draw_images(seed: int, n: int, size: int = 16) -> torch.Tensor:
     return torch.from_numpy(np.random.RandomState(seed).standard_normal((n, 3, size, size)).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def early(demo):
+    """Two shared blocks, four loops, an exit behind each, trained a little: images leave at all of them."""
+    train = nph.demo.load("train")[1][:320]
+    looped = nph.with_exits(nph.recursive(demo[0], 2, rank=8, images=train[:100]))
+    return nph.distil(looped, demo[0], train.split(32), 3, 1e-3, hidden=False)

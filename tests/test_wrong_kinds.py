@@ -26,6 +26,7 @@ METHODS = {
     nph.Circuit: ("load", "save", "concat", "units_of"),
     nph.PathGraph: ("load", "save"),
     nph.Faithfulness: ("concat",),
+    nph.Server: ("answers", "block_times"),
     nph.Run: ("to_frame", "paths", "sample", "labels", "images", "similarity", "most_active"),
 }
 
@@ -76,6 +77,7 @@ def things():
         model=model,
         student=copy.deepcopy(model),
         early=nph.with_exits(model, [0]),
+        server=nph.Server(nph.with_exits(model, [0]), slots=2),
         looped=nph.recursive(model, 1, init="lower", rank=2),
         looped_digits=nph.recursive(nph.demo.create_model(), 1, init="lower", rank=2),
         digits=nph.demo.create_model(),
@@ -184,6 +186,7 @@ def good(name):
         "save_compressed": {"model": t.looped_digits, "path": f"{new}.safetensors"},
         "save_pruned": {"model": t.digits, "path": f"{new}.safetensors"},
         "set_to": {**chosen, "value": 0.5},
+        "simulate": {"exit_depths": [1, 2, 1], "block_times": nph.BlockTimes([1, 4], [1, 2], [1, 2], [[1, 2], [1, 2]])},
         "similarity": {"paths": t.paths, "labels": labels},
         "stability": {"paths": t.paths, "labels": labels},
         "unmerge_": {"model": t.looped},
@@ -208,6 +211,8 @@ def good(name):
         "PathGraph.load": {"path": "graph.json"},
         "PathGraph.save": {"self": t.graph, "path": f"{new}.json"},
         "Faithfulness.concat": {"parts": [t.curves]},
+        "Server.answers": {"self": t.server, "images": t.images},
+        "Server.block_times": {"self": t.server, "image": t.images[0]},
         "Run.images": {"self": nph.open_run("photos"), "ids": ["a.png"], "model": t.model},
         "Run.labels": {"self": t.run, "ids": ["000000001"]},
         "Run.most_active": {"self": t.run, "unit": (0, 1)},

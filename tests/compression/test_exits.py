@@ -11,15 +11,6 @@ from torchvision.models.vision_transformer import VisionTransformer
 import neuronpath as nph
 
 
-@pytest.fixture(scope="module")
-def early(demo):
-    """Two shared blocks, four loops, an exit behind each."""
-    model = demo[0]
-    train = nph.demo.load("train")[1][:320]
-    looped = nph.with_exits(nph.recursive(model, 2, rank=8, images=train[:100]))
-    return nph.distil(looped, model, train.split(32), 3, 1e-3, hidden=False)
-
-
 def answers_by_hand(model, images, ends):
     """(exits, B, classes): the model's own head on the residual stream behind each of these blocks, seen by hooks."""
     seen = {}

@@ -1,9 +1,13 @@
 """Recursive transformers: a few shared blocks, run in loops, each pass with a little of its own."""
 
-from .exits import ExitThreshold, Prediction, calibrate_exits, predict, with_exits
+from .answers import ExitThreshold, Prediction, calibrate_exits, predict
+from .exits import with_exits
 from .merge import merge_, unmerge_
 from .recursive import recursive
+from .server import Answer, Server
+from .simulate import BlockTimes, Simulation, simulate
 
 __all__ = [
-    "ExitThreshold", "Prediction", "calibrate_exits", "merge_", "predict", "recursive", "unmerge_", "with_exits",
+    "Answer", "BlockTimes", "ExitThreshold", "Prediction", "Server", "Simulation", "calibrate_exits", "merge_", "predict", "recursive",
+    "simulate", "unmerge_", "with_exits",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ class Steps:
                 "one with a classification head"
             )
         self.extras: list[Extra] = []
+        self.shape: torch.Size | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -40,8 +41,10 @@ class Steps:
     def enter(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to block 0's input (B, N, D)."""
         like = next(self.vit.model.parameters())
-        if not self.extras:
+        if self.shape != images.shape[1:]:
+            self.extras.clear()
             self._embed(images[:1].to(like), self.extras)
+            self.shape = images.shape[1:]
         return self._embed(images.to(like), [])
 
     def _embed(self, images: Tensor, extras: list[Extra]) -> Tensor:
