@@ -33,7 +33,7 @@ with nph.remove(model, paths):
 
 ## Rules
 
-- `images` are floats (B, C, H, W), transformed as the model wants them; a Dataset or a DataLoader (not shuffled) serves everywhere too.
+- `images` are floats (B, C, H, W), transformed as the model wants them; a Dataset, DataLoader (not shuffled) or Source serves too.
 - What can't be used raises `nph.InputError` (a ValueError), of a wrong kind `nph.InputTypeError` (a TypeError too), in one line.
 - The model is left exactly as it was. Files are never overwritten without `overwrite=True`.
 - A unit is `(block, neuron)`, `("head", block, index)` or `nph.Unit`. B images, S sites (for "both" each block's heads before its

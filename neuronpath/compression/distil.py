@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, InputTypeError, check_count, check_number, checked
+from ..data.elements import parts
 from ..data.given import check_images
 from ..models.hooks import at_rest, check_gradients_pass, eager, modes_kept
 from ..models.outputs import as_tensor, run_model
@@ -164,7 +165,7 @@ def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | No
                 continue
             if number == done and kept is not None and done % plan.batches:
                 kept.restore_random()
-            batch = batch[0] if isinstance(batch, tuple | list) and batch else batch
+            batch, _ = parts(batch)
             check_images(batch, "a batch of the loader")
             yield batch.to(like)
 

@@ -36,7 +36,7 @@ def low_rank(
         rank: r, the same for every layer. Give this or ``keep``.
         keep: the share in (0, 1] of these layers' weights that stays. Ranks then differ: each goes where it saves most of its layer's
             error for the parameters that it costs.
-        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; a few
+        images: calibration images (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it; a few
             hundred do.
         progress: True shows bars.
 
@@ -60,7 +60,7 @@ def low_rank(
     if rank is not None:
         check_count("rank", rank)
         check_rank(rank, table)
-    images = as_images(images)
+    images = as_images(images, model)
     with alone(vit.model):
         copied = merged(vit.model)
     moments = None if images is None else second_moments(copied, images, progress=progress)

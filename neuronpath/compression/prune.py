@@ -95,7 +95,7 @@ def prune(
         round_to: neurons of a block: a multiple of this stays, rounded up, or all. Heads are kept one by one, rounded up.
         min_keep: the fewest neurons that a block keeps; of heads it keeps one.
         compensate: add what the removed units gave on average, over ``images`` and every token, to the bias of ``fc2`` or ``proj``.
-        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, for that.
+        images: calibration images (B, C, H, W), or a Dataset, DataLoader or Source of them, for that.
 
     Raises:
         InputTypeError: for an MLP, or attention, that can't be cut.

@@ -1,4 +1,4 @@
-"""Images as a caller gives them: a tensor, or a Dataset or DataLoader, of which only a part is in memory at a time."""
+"""Images as a caller gives them: a tensor, or a Dataset, DataLoader or Source, of which only a part is in memory at a time."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -6,18 +6,17 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..checks import InputError, InputTypeError, odd_tensor, shown
 from ..models.outputs import as_target
+from ..models.vit import ViT
+from .elements import parts
+from .source import Listed, Source
 
-Images: TypeAlias = Tensor | Dataset | DataLoader
+Images: TypeAlias = Tensor | Dataset | DataLoader | Source
 Target: TypeAlias = int | Sequence[int] | Tensor | np.ndarray | str | None
-PIXELS, LABELS = (
-    ("pixel_values", "image", "images", "img"),
-    ("label", "labels", "target"),
-)  # of elements that are dictionaries
 LABEL = "label"  # a target that stands for the labels that come with the images
 
 
@@ -39,7 +38,7 @@ class Stream(Dataset):
                     f"{name} is a DataLoader that shuffles; expected shuffle=False: images are told by their order"
                 )
         self.source, self.name = source, name
-        self._any_order = not isinstance(source, DataLoader | IterableDataset)  # a map-style Dataset
+        self.in_any_order = not isinstance(source, DataLoader | IterableDataset)  # a map-style Dataset
         self._begin(0)
         self._read(0, 1)
         if not self._held:
@@ -114,7 +113,7 @@ class Stream(Dataset):
 
     def _read(self, start: int, stop: int | None) -> list[tuple[Tensor, Any]]:
         """Images (C, H, W) from ``start`` to ``stop`` with their labels, as far as there are any; none before them is kept."""
-        if start < self._first or (self._any_order and start > self._first + len(self._held)):
+        if start < self._first or (self.in_any_order and start > self._first + len(self._held)):
             self._begin(start)
         while stop is None or self._first + len(self._held) < stop:
             self._drop(start)
@@ -133,7 +132,7 @@ class Stream(Dataset):
         self._first, self._held = self._first + gone, self._held[gone:]
 
     def _begin(self, first: int) -> None:
-        self._first = first if self._any_order else 0
+        self._first = first if self.in_any_order else 0
         self._reading, self._held = self._batches(self._first), []
 
     def _batches(self, first: int) -> Iterator[tuple[Tensor, list[Any]]]:
@@ -141,7 +140,7 @@ class Stream(Dataset):
         source: Any = self.source
         single = not isinstance(source, DataLoader) or (source.batch_size is None and source.batch_sampler is None)
         number = first
-        for element in (source[i] for i in range(first, len(source))) if self._any_order else source:
+        for element in (source[i] for i in range(first, len(source))) if self.in_any_order else source:
             pixels, labels = parts(element)
             if single and isinstance(pixels, Tensor) and pixels.ndim == 3:
                 pixels, labels = pixels[None], [labels]
@@ -156,31 +155,39 @@ class Stream(Dataset):
             number += len(pixels)
 
 
-def parts(element: Any) -> tuple[Any, Any]:
-    """The pixels and the labels of what a data set or a loader gives."""
-    if isinstance(element, dict):
-        found = [next((element[key] for key in keys if key in element), None) for keys in (PIXELS, LABELS)]
-        return found[0], found[1]
-    if isinstance(element, tuple | list) and element:
-        return element[0], element[1] if len(element) > 1 else None
-    return element, None
-
-
 @overload
-def as_images(images: Images, name: str = ...) -> Tensor: ...
+def as_images(images: Images, model: nn.Module | ViT | None, name: str = ...) -> Tensor: ...
 @overload
-def as_images(images: None, name: str = ...) -> None: ...
-def as_images(images: Images | None, name: str = "images") -> Tensor | None:
-    """A tensor (B, C, H, W), checked, as it is; of a Dataset or a DataLoader what gives its images as a tensor would, when sliced.
+def as_images(images: None, model: nn.Module | ViT | None, name: str = ...) -> None: ...
+def as_images(images: Images | None, model: nn.Module | ViT | None, name: str = "images") -> Tensor | None:
+    """A tensor (B, C, H, W), checked, as it is; of anything else what gives its images as a tensor would, when sliced.
 
-    None is None, as reference images may be.
+    A Source's images are made what the ``model`` sees. None is None, as reference images may be.
     """
     if images is None or isinstance(images, Stream):
         return images  # type: ignore[return-value]
+    if isinstance(images, Source):
+        if model is None:
+            raise InputTypeError(f"{name} is a Source, and there is no model to see it; expected source.dataset(model)")
+        images = images.dataset(model.model if isinstance(model, ViT) else model)
     if isinstance(images, DataLoader | Dataset):
         return Stream(images, name)  # type: ignore[return-value]
     check_images(images, name)
     return images
+
+
+def some_of(images: Tensor, numbers: np.ndarray) -> Tensor:
+    """The images of these numbers; those that can be asked for one by one are still read only when they are."""
+    if isinstance(images, Stream) and images.in_any_order:
+        return Stream(Subset(images.source, numbers.tolist()), images.name)
+    return images[numbers]
+
+
+def own_names(images: Tensor) -> list[str]:
+    """What images are called where their caller doesn't say: a Source's by their ids, others by their numbers."""
+    if isinstance(images, Stream) and isinstance(images.source, Listed):
+        return [item.id for item in images.source.items]
+    return list(map(str, range(len(images))))
 
 
 class Classes:
@@ -192,7 +199,7 @@ class Classes:
             raise InputTypeError(f"target is {target!r}; expected a whole number, one an image, or {LABEL!r}")
         if isinstance(target, str) and self.stream is None:
             raise InputError(
-                f"target is {LABEL!r}, but images is a tensor; expected a Dataset or a DataLoader that gives labels too"
+                f"target is {LABEL!r}, but images is a tensor; expected a Dataset, DataLoader or Source that gives labels too"
             )
         self.known = None if isinstance(target, str) else as_target(target, len(images))
         """All of them, where that needs no reading; None too where none are meant."""
@@ -213,7 +220,7 @@ def sliceable(images: Images) -> Tensor: ...
 def sliceable(images: None) -> None: ...
 def sliceable(images: Images | None) -> Tensor | None:
     """As :func:`as_images`, but a tensor may be any: for pictures."""
-    return images if isinstance(images, Tensor) else as_images(images)
+    return images if isinstance(images, Tensor) else as_images(images, None)
 
 
 def check_images(images: Tensor, name: str = "images") -> None:

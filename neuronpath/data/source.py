@@ -19,8 +19,8 @@ from ..files import as_path, check_readable
 from ..models.class_names import folder_namer
 from ..models.transform import Transform, transform_of
 from .containers import PACKED, Item, array_of, class_names_in, in_row, items_in
+from .elements import parts
 from .files import decoded, is_image, plain
-from .given import parts
 from .lists import LISTS, beside, items_listed
 from .places import bytes_of, ending_of, files_below, is_address, is_folder
 

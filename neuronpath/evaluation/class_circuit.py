@@ -98,7 +98,7 @@ def class_circuit(
 
     Args:
         model: a vision transformer with a head; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         labels: the classes that are explained, one or (B,), or "label": those that come with the images.
         criterion: "keep": the circuit alone leaves on average ``keep`` of the class's probability (more than all of it counts as all),
             and that share of the decisions; "break": without the circuit that share of the decisions is another; "both".
@@ -107,7 +107,7 @@ def class_circuit(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
         baseline: what units are ablated to: "zero", "mean" or "resample" (see :func:`~neuronpath.find_path`); None is "mean" where
             there is a reference, else "zero". With "mean" the first half of the references is searched with.
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         halves: find on one half of each class's images and measure on both; False finds on all of them.
         seed: of the halves, the random circuits, the bootstrap and "resample".
         internal_batch_size: rows (an image each) run at once; None fits them to the memory.
@@ -120,8 +120,8 @@ def class_circuit(
     check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
     check_count("seed", seed, 0)
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     truth = Classes(images, labels).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..checks import InputError, checked
-from ..data.given import Classes, Images, Target, as_images
+from ..data.given import Classes, Images, Target, as_images, some_of
 from ..methods import find_path
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -76,7 +76,7 @@ def class_path(
 
     Args:
         model: a vision transformer with a head.
-        images: (B, C, H, W), or a Dataset or DataLoader of them.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them.
         labels: the classes that are explained, one or (B,), or "label": those that come with the images.
         units: what the path is made of: "neurons" (None), "heads" or "both".
         top_k: units a site.
@@ -89,7 +89,7 @@ def class_path(
         InputError: for a class with fewer than two images, where halves are wanted.
     """
     vit = view(model, None, units)
-    images = as_images(images)
+    images = as_images(images, model)
     truth = Classes(images, labels).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")
@@ -97,19 +97,19 @@ def class_path(
     for label in tqdm(truth.unique().tolist(), unit="class", disable=not progress):
         here = (truth == label).nonzero()[:, 0].numpy()
         parts = halves_of(here, label, seed) if halves else [here]
-        own = images[parts[0]]
+        own = some_of(images, parts[0])
         single = find_path(vit, own, label, method="joint", top_k=top_k, internal_batch_size=internal_batch_size)
         common, agreement = consensus(single)
         path, sweeps, converged = _maximise(vit, own, label, common, internal_batch_size)
         worth = {
-            n: _worth(vit, joint_influence(vit, own, each, label)).mean()
+            n: _worth(vit, joint_influence(vit, own, each, label, internal_batch_size=internal_batch_size)).mean()
             for n, each in (("class", path), ("consensus", common))
         }
         if worth["class"] < worth["consensus"]:  # the search's nodes were too few to see it
             path = common
         rows = []
         for name, part in zip(("own", "held out"), parts, strict=False):
-            table = effects(vit, images[part], label, {"class": path, "consensus": common}, label)
+            table = effects(vit, some_of(images, part), label, {"class": path, "consensus": common}, label)
             means = (
                 table.drop(columns=["image", "label", "predicted", "target", "right"])
                 .groupby("method", sort=False)

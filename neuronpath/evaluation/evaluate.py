@@ -60,8 +60,8 @@ def effects(
     Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
     """
     vit = view(model, None, units)
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     check_count("seed", seed, 0)
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
@@ -151,7 +151,7 @@ def evaluate(
 
     Args:
         model: a vision transformer with a head; it is left as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         labels: the true classes, one or (B,), or "label": those that come with the images; None leaves out what needs them.
         paths: by name, NeuronPaths for these images, or units by site (S,), (S, K) or (B, S, K). The first is what the others are
             compared with, beside "random" where there is one. All must explain the same classes.
@@ -160,7 +160,7 @@ def evaluate(
         units: what the numbers by site mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         baseline: what units are ablated to, for all methods alike: "zero", "mean", "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         factor: of the enhancement.
         seed: of the bootstrap, and of "resample".
         batch_size: images run at once.

@@ -44,7 +44,7 @@ def faithfulness(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         ranking: which units come first, as one of
 
             - a tensor a site, (U,) for all images or (B, U) for each its own; more is more important, as
@@ -64,7 +64,7 @@ def faithfulness(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all; of a path or circuit its own.
         baseline: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean" where there is a
             reference, else "zero"; of a path or circuit its own.
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         internal_batch_size: rows run at once.
         seed: of "resample", and of the order of units that aren't ranked.
 
@@ -86,8 +86,8 @@ def faithfulness(
         >>> nph.faithfulness(model, images[:4], paths).k_flip.tolist()  # 2,081, of 2,080 units: no removal changes image 0's
         [2081, 4, 1040, 4]
     """
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     chosen = ranking if isinstance(ranking, NeuronPaths | Circuit) else None
     if chosen is not None:
         model = view_for(chosen, model)

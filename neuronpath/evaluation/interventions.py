@@ -125,7 +125,7 @@ def remove(
         model: and ``path``, ``units``, ``tokens`` as of :func:`~neuronpath.evaluation.interventions.edited`.
         baseline: what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         images: the images (B, C, H, W) that will be run; "resample" draws by their pixels.
 
     Examples:
@@ -197,14 +197,14 @@ def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Images | Non
     """The channels of units that are gone, a site (B or 1, T, C); None is 0."""
     baseline = baseline_named(baseline, reference)
     if reference is not None:
-        reference = as_images(reference, "reference")
+        reference = as_images(reference, vit, "reference")
     if reference is None or baseline != "resample":
         n_images = len(path) if isinstance(path, NeuronPaths) else 0 if reference is None else len(reference)
         given = torch.empty(n_images)
         return ablated_by(vit, baseline, reference, n_images)(given, given, 0)
     if images is None:
         raise InputError("baseline 'resample' draws by the images' pixels; expected images=, those that will be run")
-    images = as_images(images)
+    images = as_images(images, vit)
     like = next(vit.model.parameters())
     target = path.target if isinstance(path, NeuronPaths) else logits_of(vit.model, images).argmax(-1)
     return ablated_by(vit, baseline, reference, len(images))(images[:].to(like), target, 0)

@@ -51,11 +51,11 @@ def path_graph(
 
     Args:
         model: the vision transformer that the paths or circuits were found in; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, those of the paths.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, those of the paths.
         paths: for each image its path or circuit. Units are ablated on the tokens that they were found on.
         baseline: what a unit is ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`). None is what
             the paths were found with, or where that is "zero" and there is a reference, "mean".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         output: F: None is the log-odds of the target, log p - log(1 - p), which doesn't saturate; or as in
             :func:`~neuronpath.find_path`.
         inside: all units outside the path or circuit, of the kinds that it was sought among, are ablated. What a unit sends then
@@ -84,8 +84,8 @@ def path_graph(
         >>> nph.path_graph(model, images[:3], paths)
         PathGraph(3 images, 48 units, effects estimated)
     """
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     if not isinstance(paths, NeuronPaths | Circuit):
         raise InputTypeError(f"paths is a {type(paths).__name__}; expected NeuronPaths or Circuit")
     vit = view_for(paths, model)

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checks import InputError, check_count, checked
+from ..data.elements import parts
 from ..data.given import Images, as_images, check_images
+from ..data.source import Source
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
@@ -45,7 +47,7 @@ def activation_maps(
 
     Args:
         model: a vision transformer of a known family.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         path: NeuronPaths, or units by site (S,), (S, K) or (B, S, K); S is the number of blocks, but for ``units="both"``.
         units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         batch_size: images run at a time.
@@ -54,7 +56,7 @@ def activation_maps(
         InputError: for units that the model lacks, patches that form no grid of the image's aspect, or NaN.
     """
     vit = view_for(path, model) if isinstance(path, NeuronPaths) else view(model, None, units)
-    images = as_images(images)
+    images = as_images(images, model)
     check_count("batch_size", batch_size)
     index = as_index(path.units if isinstance(path, NeuronPaths) else path, len(images), vit.places)
     images_of, sites_of, _ = torch.meshgrid(*map(torch.arange, index.shape), indexing="ij")
@@ -137,7 +139,7 @@ def most_active(
 
     Args:
         model: a vision transformer of a known family.
-        images: (N, C, H, W), a Dataset or DataLoader of them, or any batches (of tuples the first is taken); only the best are kept.
+        images: (N, C, H, W), a Dataset, DataLoader or Source of them, or any batches (of tuples the first is taken).
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`.
         n: images a unit; fewer where there are fewer.
         token: the tokens whose mean is taken (see :func:`~neuronpath.view`).
@@ -149,12 +151,12 @@ def most_active(
     check_count("n", n)
     check_count("batch_size", batch_size)
     units = named_units(units)
-    given = as_images(images) if isinstance(images, Tensor | DataLoader | Dataset) else None
+    given = as_images(images, model) if isinstance(images, Tensor | DataLoader | Dataset | Source) else None
     best, numbers = torch.empty(len(units), 0), torch.empty(len(units), 0, dtype=torch.int64)
     kept: dict[int, Tensor] = {}
     seen = 0
     for batch in images if given is None else given.split(batch_size):  # type: ignore[union-attr]
-        batch = batch[0] if isinstance(batch, tuple | list) and batch else batch
+        batch, _ = parts(batch)
         check_images(batch, "a batch of images")
         here = torch.arange(seen, seen + len(batch))
         best = torch.cat([best, activations_of(model, batch, units, token=token).T], 1)
@@ -184,7 +186,7 @@ def mean_activations(
     ``units`` is "both", each block's heads come before its neurons. Raises InputError for a model that gives NaN or infinity.
     """
     vit = view(model, token, units)
-    images = as_images(images)
+    images = as_images(images, model)
     check_count("batch_size", batch_size)
     sums = [torch.zeros(site.reader.in_features, dtype=torch.float64) for site in vit.sites]
     like = next(vit.model.parameters())

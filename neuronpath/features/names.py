@@ -49,7 +49,7 @@ def name_units(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (N, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (N, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`. A unit's value is its
             mean over the tokens named; of a head it is the norm.
         labels: the images' classes (N,).
@@ -73,7 +73,7 @@ def name_units(
 
     Source: words after Oikarinen and Weng, "CLIP-Dissect" (ICLR 2023), with a plain mean in place of their soft-WPMI.
     """
-    images = as_images(images)
+    images = as_images(images, model)
     for name, value in (("n", n), ("controls", controls), ("batch_size", batch_size)):
         check_count(name, value)
     check_count("seed", seed, 0)
@@ -84,13 +84,14 @@ def name_units(
     if words is None:
         truth = as_target(labels, len(images))
         assert truth is not None
-        return names_by_labels(ask, truth.numpy(), lambda ask: _values(ask, images, batch_size), controls, draw)
+        return names_by_labels(ask, truth.numpy(), lambda ask: _values(ask, images, batch_size)[0], controls, draw)
     if image_text is None or len(image_text) != 2 or not len(words):
         raise InputError(
             "words want image_text, two functions, and at least one word; expected a joint image-text model"
         )
-    values = _values(ask, images, batch_size)
-    found = _by_words(values, _similarity(images, list(words), image_text, batch_size), n, controls, draw)
+    see, read = image_text
+    values, seen = _values(ask, images, batch_size, see)
+    found = _by_words(values, _similarity(torch.cat(seen), list(words), read, len(images)), n, controls, draw)
     return _table(ask, found, list(words).__getitem__)
 
 
@@ -175,10 +176,18 @@ def _vectors(found: object) -> Tensor:
     return pooled
 
 
-def _values(ask: Asked, images: Tensor, batch_size: int) -> np.ndarray:
-    """The units' values (N, P)."""
-    with at_rest(ask.vit.model):
-        return torch.cat([values_of(ask, part).cpu() for part in images.split(batch_size)]).double().numpy()
+def _values(
+    ask: Asked, images: Tensor, batch_size: int, see: Callable | None = None
+) -> tuple[np.ndarray, list[Tensor]]:
+    """The units' values (N, P), and what a joint model makes of the images, from one reading of them."""
+    values, seen = [], []
+    for part in images.split(batch_size):
+        with at_rest(ask.vit.model):
+            values.append(values_of(ask, part).cpu())
+        if see is not None:
+            with torch.no_grad():
+                seen.append(torch.as_tensor(see(part)).float().cpu())
+    return torch.cat(values).double().numpy(), seen
 
 
 def _random_units(ask: Asked, draw: np.random.Generator) -> Asked:
@@ -222,15 +231,13 @@ def _auroc(ranks: np.ndarray, member: np.ndarray) -> np.ndarray:
     return np.where(pairs, area, 0.5)
 
 
-def _similarity(images: Tensor, words: list[str], image_text: Sequence[Callable], batch_size: int) -> np.ndarray:
-    """The cosine of every image and word (N, W), in deviations from each word's mean over images."""
-    see, read = image_text
+def _similarity(seen: Tensor, words: list[str], read: Callable, n_images: int) -> np.ndarray:
+    """The cosine of every image's vector (N, D) and word (N, W), in deviations from each word's mean over images."""
     with torch.no_grad():
-        seen = torch.cat([torch.as_tensor(see(part)).float().cpu() for part in images.split(batch_size)])
         said = torch.as_tensor(read(words)).float().cpu()
-    if seen.ndim != 2 or said.shape != (len(words), seen.shape[1]) or len(seen) != len(images):
+    if seen.ndim != 2 or said.shape != (len(words), seen.shape[1]) or len(seen) != n_images:
         raise InputError(
-            f"image_text makes vectors of shapes {tuple(seen.shape)} and {tuple(said.shape)}; expected ({len(images)}, D) and "
+            f"image_text makes vectors of shapes {tuple(seen.shape)} and {tuple(said.shape)}; expected ({n_images}, D) and "
             f"({len(words)}, D)"
         )
     near = (nn.functional.normalize(seen, dim=1) @ nn.functional.normalize(said, dim=1).T).double().numpy()

@@ -51,7 +51,7 @@ def pixel_attribution(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         units: P units: (block, neuron), ("head", block, index), or :class:`~neuronpath.Unit`. A unit's value is its
             mean over the tokens named; of a head it is the norm.
         method: "integrated_gradients" along the straight line from the baseline, or "input_x_gradient": captum's classes.
@@ -73,7 +73,7 @@ def pixel_attribution(
 
     Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), by captum's ``IntegratedGradients``.
     """
-    images = as_images(images)[:]
+    images = as_images(images, model)[:]
     check_one_of("method", method, METHODS)
     check_count("internal_batch_size", internal_batch_size)
     if n_steps is not None:

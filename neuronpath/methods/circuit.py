@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
-from ..data.given import Images, Target, as_images, check_images
+from ..data.given import Images, Target, as_images, check_images, own_names
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
@@ -48,7 +48,7 @@ def find_circuit(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         target: the class that is kept or broken: None for the predicted one, an int, or one an image (B,).
         criterion: "keep": the circuit alone, all other units ablated, leaves ``keep`` of the target's probability and the decision;
             "break": without the circuit the decision is another; "both".
@@ -58,7 +58,7 @@ def find_circuit(
         baseline: what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is
             "mean" where there is a reference, else "zero". With "mean" the first half of the references is searched with, and the
             circuit checked with the other.
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         controls: also draw a random circuit of as many heads and neurons for each image, and (of "keep") search for the circuit that
             has the model say the runner-up.
         internal_batch_size: rows run at once; None fits them to the memory.
@@ -75,10 +75,10 @@ def find_circuit(
     """
     check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
-    images = as_images(images)
-    reference = as_images(reference, "reference")
-    if names is not None:
-        check_names(names, len(images))
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
+    names = own_names(images) if names is None else names
+    check_names(names, len(images))
     vit, ablate, settings = prepared(model, units, token, baseline, reference, len(images), seed)
     class_namer(vit.model, class_names)  # refuses names before the work, where it can
     rule = Criterion(criterion, float(keep))
@@ -95,7 +95,7 @@ def find_circuit(
     merged = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0] if name != "units"}  # type: ignore[misc]
     return Circuit(
         units=tuple(unit for part in parts for unit in part["units"]),
-        names=tuple(map(str, names if names is not None else range(len(images)))),
+        names=tuple(map(str, names)),
         criterion=criterion,
         keep=float(keep),
         settings=settings,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..checks import InputError, check_one_of, checked
-from ..data.given import Images, Target, as_images
+from ..data.given import Images, Target, as_images, own_names
 from ..models.class_names import Names, class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
@@ -65,9 +65,9 @@ def find_path(
             ``DataParallel`` or ``DistributedDataParallel``. It is used as it is and left exactly as it was; in train mode it
             is run in eval mode and put back.
         images: (B, C, H, W), floating point, transformed as the model wants it; or a Dataset or DataLoader of such (of tuples the first
-            counts), which is read in order, as much at a time as is run. They are moved to the model's device.
+            counts), or a :class:`~neuronpath.Source`, read in order, as much at a time as is run. They are moved to the model's device.
         target: the class whose decision is explained: None for the predicted class, an int, one an image (B,), or "label": the labels
-            that a Dataset or DataLoader gives with its images.
+            that a Dataset, DataLoader or Source gives with its images.
         units: what a path is made of: "neurons", attention "heads", or "both", a head and a neuron in every block. None is what the
             method is made for: "both" for "live" (with a warning "neurons", where heads can't be reached), else "neurons".
         method: "live" (None) seeks the path whose joint ablation takes most, in attributions that sum to that; "joint" maximises
@@ -85,7 +85,7 @@ def find_path(
         baseline: of "live": what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample", the
             values on a reference image of another class; "paired", those on the reference image of the same number. None is "mean"
             where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         output: the output F that is explained: "prob", "logit", "sigmoid" (of heads with several labels), or a function of
             (the model's output (R, ...), target (R,)) that gives (R,), as for a model without a head (there target may be None).
         quadrature: the rule for the integral, by captum's names ("gausslegendre", "riemann_left", ...), "gaussradau" or
@@ -95,7 +95,7 @@ def find_path(
         precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.
         internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
         seed: of method "random".
-        names: B names for the images; None numbers them.
+        names: B names for the images; None takes a Source's ids, and numbers others.
         class_names: a name for each class, or {class: name} for some; None are the model's own, or ImageNet's where it has as many.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
@@ -112,10 +112,10 @@ def find_path(
         >>> nph.find_path(model, images[:4], preset="paper").columns()["path"][0].split()[0]
         '232'
     """
-    images = as_images(images)
-    reference = as_images(reference, "reference")
-    if names is not None:
-        check_names(names, len(images))
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
+    names = own_names(images) if names is None else names
+    check_names(names, len(images))
     chosen = preset_named(preset)
     for name, value in (("method", method), ("objective", objective), ("effort", effort)):
         fixed = getattr(chosen, name)
@@ -188,7 +188,7 @@ def find_path(
             parts.append(_as_paths(run, found, influence, ablated, settings, first, namer_for(run, class_names)))
             bar.update(len(found.units))
     paths = concat(parts)
-    return paths if names is None else paths.renamed(names)
+    return paths.renamed(names)
 
 
 def _as_paths(

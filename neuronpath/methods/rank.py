@@ -49,7 +49,7 @@ def rank_units(
 
     Args:
         model: a vision transformer with a head, of a known family; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         target: the class whose log-odds are explained: None for the predicted one, an int, or one an image (B,).
         by: what ranks, of N units:
 
@@ -64,7 +64,7 @@ def rank_units(
         token: the tokens on which units are ablated (see :func:`~neuronpath.view`); None is all.
         baseline: what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None is "mean"
             where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         internal_batch_size: rows run at once; None fits them to the memory.
         seed: of "resample".
 
@@ -86,8 +86,8 @@ def rank_units(
         [(4, 4), (4, 256)]
     """
     check_one_of("by", by, tuple(WAYS))
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     own = isinstance(model, ViT)
     vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
     if not vit.has_head:

@@ -62,7 +62,7 @@ def find_paths(
 
     Args:
         model: a vision transformer of a known family.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         ways: names of methods and of presets (see :func:`~neuronpath.list_methods`, :func:`~neuronpath.list_presets`).
         target: the class that is explained: None for the predicted class, an int, or one an image (B,).
         units: as in :func:`~neuronpath.find_path`; None is what the first way is made for, so that all paths are of as many units.
@@ -72,8 +72,8 @@ def find_paths(
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image and way.
         **options: further arguments of :func:`~neuronpath.find_path`.
     """
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     calls = {name: way(name) for name in ways}  # all names are checked before the first is run
     if not calls:
         raise InputError("ways names no way; expected at least one method or preset")

@@ -59,7 +59,7 @@ def report(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     out = check_writable(out, overwrite)
-    reference = as_images(reference, "reference")
+    reference = as_images(reference, model, "reference")
     images, ways, labels, drawn_from = given(paths, images, model, labels)
     vit = view(model)
     truth, found = measure(
@@ -78,7 +78,7 @@ def given(
     if not isinstance(paths, Run):
         if images is None:
             raise InputError("images is None; expected those of the paths (B, C, H, W), or a Run, which knows its own")
-        images = as_images(images)
+        images = as_images(images, model)
         return images, as_ways(paths, images), labels, len(images)
     if images is not None or model is None:
         said = "model is None" if images is None else "images are given beside a Run"

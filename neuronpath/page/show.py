@@ -60,7 +60,7 @@ def show(
         Shown(2 images); a notebook shows the page, .html holds it
     """
     check_count("height", height)
-    reference = as_images(reference, "reference")
+    reference = as_images(reference, model, "reference")
     images, ways, labels, drawn_from = given(paths, images, model, labels)
     if model is None:
         truth, found = Classes(images, labels).all(), unmeasured(ways, graph)

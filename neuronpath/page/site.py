@@ -60,7 +60,7 @@ def site(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     check_folder_writable(out, _is_site, WHAT, overwrite)
-    reference = as_images(reference, "reference")
+    reference = as_images(reference, model, "reference")
     images, ways, labels, drawn_from = given(paths, images, model, labels)
     vit = view(model)
     truth, found = measure(

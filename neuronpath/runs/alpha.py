@@ -44,7 +44,7 @@ def along_path(
 
     Args:
         model: the vision transformer that the paths were made for.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, those of the paths.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, those of the paths.
         paths: one path an image.
         reference: the images that the paths' baseline was made of, where it was.
         n_points: values of alpha, both ends among them; each costs a forward and a backward.
@@ -55,8 +55,8 @@ def along_path(
 
     Source: "Discovering Influential Neuron Path in Vision Transformers" (ICLR 2025), section 3.
     """
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     live = paths.settings.influence == "live"
     vit = view_for(paths, model)
     check_as_many(paths, images)

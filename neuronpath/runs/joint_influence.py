@@ -40,7 +40,7 @@ def joint_influence(
 
     Args:
         model: a vision transformer of a known family; it is left exactly as it was.
-        images: (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         path: (B, S, K) for each image its own, or (S, K) or (S,) for all alike; S is the number of sites: of blocks, but for
             ``units="both"``, where each block's heads come before its neurons.
         target: the class whose output is explained; None is the predicted one; an int or (B,).
@@ -50,7 +50,7 @@ def joint_influence(
             "live": all else follows; they sum to what ablating the path really takes, and there is no score (NaN).
         baseline: of "live", what units are ablated to: "zero", "mean", "resample" or "paired" (see :func:`~neuronpath.find_path`); None
             is "mean" where there is a reference, else "zero".
-        reference: the images (R, C, H, W) for that, or a Dataset or DataLoader of them.
+        reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         output: "prob", "logit", "sigmoid", or a function of (the model's output (R, ...), target (R,)) that gives (R,).
         quadrature: a rule of captum's name ("gausslegendre", "riemann_left", ...), or "clenshawcurtis" or "gaussradau"; None is
             "gausslegendre" for frozen influence, "clenshawcurtis" for live.
@@ -62,8 +62,8 @@ def joint_influence(
     """
     check_one_of("influence", influence, ("frozen", "live"))
     vit = view(model, token, units)
-    images = as_images(images)
-    reference = as_images(reference, "reference")
+    images = as_images(images, model)
+    reference = as_images(reference, model, "reference")
     rule = Quadrature(quadrature or {"frozen": "gausslegendre", "live": "clenshawcurtis"}[influence], n_steps)
     baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":

@@ -165,6 +165,34 @@ def test_images_are_read_once_and_let_go(model, random_images):
     assert data.most <= 12
 
 
+def test_a_source_is_what_the_model_sees_of_it(demo, tmp_path):
+    model = demo[0]
+    pixels, truth = nph.demo.load_pixels()
+    for number in range(8):
+        folder = tmp_path / "photos" / str(truth[number] % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number] * 15).save(folder / f"{number}.png")
+    images, names, labels = nph.load_images(tmp_path / "photos", model, labels=True)
+    source, ids = nph.Source(tmp_path / "photos"), tuple(name.removeprefix(f"{tmp_path}/photos/") for name in names)
+    paths = nph.find_path(model, source, "label", reference=source)
+    expected = nph.find_path(model, images, labels, reference=images)
+    assert torch.equal(paths.units, expected.units)
+    assert torch.equal(paths.target, labels)
+    assert paths.names == nph.find_circuit(model, source, controls=False).names == ids
+    assert nph.find_path(model, source, names=names, method="causal").names == tuple(names)
+    table = nph.evaluate(model, source, "label", {"a": paths}, reference=source)
+    assert table.equals(nph.evaluate(model, images, labels, {"a": paths}, reference=images))
+    near(nph.importance(model, source, target="label"), nph.importance(model, images, target=labels))
+    ours, theirs = nph.class_path(model, source, "label"), nph.class_path(model, images, labels)
+    assert all(torch.equal(ours[label].units, theirs[label].units) for label in (0, 1))
+    near(nph.most_active(model, source, [(3, 5)], 2)[:2], nph.most_active(model, images, [(3, 5)], 2)[:2])
+    with pytest.raises(nph.InputError, match="images is a Source, and there is no model to see it"):
+        nph.plots.plot_path(paths, source)
+    (tmp_path / "photos/0/bad.png").write_bytes(b"")
+    with pytest.raises(nph.InputError, match=r"bad\.png"):
+        nph.find_path(model, source, method="causal")
+
+
 def refuse(match, *arguments, **options):
     with pytest.raises(nph.InputError, match=match) as caught:
         nph.find_path(*arguments, **{"method": "causal", **options})
@@ -214,7 +242,7 @@ def test_no_public_function_takes_a_tensor_of_images_alone():
         for name, kind in get_type_hints(function).items():
             if name in ("images", "reference"):
                 found += 1
-                assert {Dataset, DataLoader} <= set(get_args(kind)), function.__name__
+                assert {Dataset, DataLoader, nph.Source} <= set(get_args(kind)), function.__name__
     assert found > 25
 
 

@@ -38,7 +38,7 @@ def importance(
 
     Args:
         source: NeuronPaths, or a vision transformer of a known family.
-        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; for
+        images: calibration images (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it; for
             what is measured on images.
         by: of NeuronPaths "path" (the default) or "frequency"; of a model the others, "taylor" by default:
 
@@ -93,7 +93,7 @@ def importance(
             f"importance by {found.name!r} is measured on images, and none were given; expected (B, C, H, W)"
         )
     vit = view(source, tokens, units)
-    images = as_images(images)
+    images = as_images(images, vit)
     check_count("batch_size", batch_size)
     labels = Classes(images, target).known if not isinstance(target, str) else target
     return _checked(vit, found.of(vit, Calibration(images, labels, output, batch_size, progress)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_count, check_number, check_one_of, checked
-from ...data.given import check_images
+from ...data.given import Images, as_images
 from ...models.outputs import as_target
 from ...models.vit import ViT
 from .live import RULES, Live, Rule, stops_of, with_its_exits
@@ -50,7 +50,7 @@ class ExitThreshold:
 @checked
 def predict(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     confidence: float = 0.9,
     *,
     by: str = "confidence",
@@ -61,7 +61,7 @@ def predict(
 
     Args:
         model: as :func:`with_exits` gave it.
-        images: (B, C, H, W), transformed as the model wants it.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         confidence: an image leaves at an exit that is as sure as this, a number in (0, 1].
         by: what sure means. "confidence": the largest probability. "entropy": 1 less the entropy of the probabilities as a share of the
             largest there can be. "patience": so many exits in a row (``patience``) that say the same; ``confidence`` isn't used.
@@ -69,7 +69,7 @@ def predict(
     """
     rule = Rule(confidence, by, patience)
     steps, exits = with_its_exits(model)
-    check_images(images)
+    images = as_images(images, model)
     check_count("batch_size", batch_size)
     live = Live(steps, exits, rule, iter(images))
     logits: Tensor | None = None
@@ -104,7 +104,7 @@ def exit_logits(model: nn.Module | ViT, images: Tensor, batch_size: int = 64) ->
 @checked
 def calibrate_exits(
     model: nn.Module | ViT,
-    images: Tensor,
+    images: Images,
     labels: Sequence[int] | Tensor,
     max_loss: float = 0.005,
     *,
@@ -118,7 +118,7 @@ def calibrate_exits(
 
     Args:
         model: as :func:`with_exits` gave it, trained.
-        images: (B, C, H, W), held out.
+        images: (B, C, H, W), or a Dataset, DataLoader or Source of them, held out.
         labels: their classes (B,).
         max_loss: the share of accuracy that may be lost, from 0 to 1.
         by: "confidence" or "entropy", as for :func:`predict`.
@@ -127,7 +127,7 @@ def calibrate_exits(
     if max_loss != 0:
         check_number("max_loss", max_loss, 0, 1)
     steps, exits = with_its_exits(model)
-    check_images(images)
+    images = as_images(images, model)
     check_count("batch_size", batch_size)
     truth = as_target(labels, len(images))
     assert truth is not None

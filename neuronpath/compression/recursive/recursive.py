@@ -50,7 +50,7 @@ def recursive(
             least. "average": the mean of the blocks that share; "lower": the first K blocks; "stepwise": K blocks at equal steps from
             the first to the last (the paper's three); then b a is the truncated singular value decomposition of W - W'.
         rank: r. 0 shares everything but norms, biases and scales; "full" gives the model's logits back.
-        images: calibration images (B, C, H, W), or a Dataset or DataLoader of them, transformed as the model wants it; a few
+        images: calibration images (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it; a few
             hundred do.
         progress: True shows bars.
 
@@ -80,7 +80,7 @@ def recursive(
     else:
         check_count("rank", rank, 0)
         check_rank(rank, table)
-    images = as_images(images)
+    images = as_images(images, model)
     if images is None and init == "fitted":
         raise InputError("init='fitted' is measured on images, and images is None; expected (B, C, H, W)")
     shares = shared_block(vit, unique, layout, images)
