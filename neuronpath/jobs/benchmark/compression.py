@@ -27,7 +27,7 @@ def compression(asked: Asked) -> list[Table]:
     if others is None:
         raise InputError("there are no other images; expected some, to fit the smaller models on")
     model, vit = asked.model, view(asked.model)
-    images = as_images(asked.data)
+    images = as_images(asked.data, model)
     truth = None if asked.target != "label" else torch.tensor([asked.data[i][1] for i in range(len(asked.data))])
     whole = logits_of(vit.model, images).argmax(1)
     n_blocks = len(vit.blocks)
