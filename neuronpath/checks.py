@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Any, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 DONE, SOME_LEFT_OUT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 P = ParamSpec("P")
@@ -89,6 +89,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     The kinds of what sequences and mappings hold are looked at too; of what is only iterated they can't be. A tensor must be an
     ordinary one. Which values of the right kind can be used is the function's own affair.
 
+    A word that is none of a ``Literal``'s is an InputError, which tells them.
+
     Examples:
         >>> @checked
         ... def half(number: int, names: Sequence[str] | None = None) -> float:
@@ -111,10 +113,22 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             several = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
             for each in value.values() if kind is inspect.Parameter.VAR_KEYWORD else several:
                 if name in hints and not fits(each, hints[name]):
-                    raise InputTypeError(f"{name} is {odd_tensor(each) or shown(each)}; expected {words(hints[name])}")
+                    _refuse(name, each, hints[name])
         return function(*args, **kwargs)
 
     return call
+
+
+def _refuse(name: str, value: object, hint: Any) -> NoReturn:
+    """Raise what says that a value isn't of the kind that an annotation names; of a text where words are expected which words."""
+    if isinstance(value, str) and all(get_origin(one) is Literal or one is NoneType for one in _kinds(hint)):
+        check_one_of(name, value, [word for one in _kinds(hint) for word in get_args(one)])
+    raise InputTypeError(f"{name} is {odd_tensor(value) or shown(value)}; expected {words(hint)}")
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The kinds of a union, or the only one."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
 @cache
@@ -131,6 +145,8 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     if kind in (None, NoneType):
         return value is None
+    if kind is Literal:
+        return isinstance(value, str) and value in inner
     if kind is int:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if kind is float:
@@ -187,8 +203,10 @@ def words(hint: Any) -> str:
     """The kinds that an annotation names, as a message says them."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):
-        each = list(dict.fromkeys(words(one) for one in inner))
+        each = list(dict.fromkeys(words(one) for one in inner if not (get_origin(one) is Literal and str in inner)))
         return each[0] if len(each) == 1 else f"{', '.join(each[:-1])}, or {each[-1]}"
+    if kind is Literal:
+        return f"{'one of ' if len(inner) > 1 else ''}{', '.join(map(repr, inner))}"
     if inner and kind in (Sequence, Iterable, Mapping) and Any not in inner:
         return f"{_WORDS[kind]} of {' to '.join(map(_plural, inner))}"
     name = str(getattr(kind, "__name__", kind))
@@ -196,6 +214,5 @@ def words(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    each = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    found = [re.sub(r"^an? (.*)$", r"\1s", words(one)) for one in each]
+    found = [re.sub(r"^an? (.*)$", r"\1s", words(one)) for one in _kinds(hint)]
     return " or ".join(dict.fromkeys(found))

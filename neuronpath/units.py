@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .checks import InputError, check_one_of, shown
+from .options import Units
 
-KINDS = {"neurons": ("neuron",), "heads": ("head",), "both": ("head", "neuron")}
+KINDS: dict[Units, tuple[str, ...]] = {"neurons": ("neuron",), "heads": ("head",), "both": ("head", "neuron")}
 """What ``units=`` names, as the kinds of a block's sites in their order."""
 
 
@@ -61,15 +62,15 @@ class Place(NamedTuple):
     width: int
 
 
-def units_named(places: Sequence[Place]) -> str:
+def units_named(places: Sequence[Place]) -> Units:
     """The ``units=`` word for these sites."""
     return kinds_named([Unit(place.block, 0, place.kind) for place in places])
 
 
-def kinds_named(units: Sequence[Unit]) -> str:
+def kinds_named(units: Sequence[Unit]) -> Units:
     """The ``units=`` word for these units."""
     kinds = {unit.kind for unit in units}
-    return "both" if len(kinds) == 2 else f"{kinds.pop()}s"
+    return "both" if len(kinds) == 2 else "heads" if "head" in kinds else "neurons"
 
 
 def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "neuronpath"
 WINGS = (
     "cli", "jobs", "page", "compression", "evaluation", "plots", "methods", "features", "runs", "paths", "data", "models", "demo",
-    "units", "files", "checks", "version",
+    "units", "files", "checks", "options", "version",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

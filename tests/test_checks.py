@@ -1,8 +1,9 @@
 """Kinds of arguments, by annotation."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import neuronpath as nph
+from neuronpath import options
 from neuronpath.checks import InputError, InputTypeError, check_index, check_number, check_one_of, checked, fits, words
+from neuronpath.jobs.tasks import TASKS
 
 Output = str | Callable[[Tensor, Tensor | None], Tensor]
 ARRAY, TENSOR = np.zeros((2, 3)), torch.zeros(2, 3)
@@ -100,3 +104,51 @@ def test_values():
     for value in ("c", None, 0, torch.zeros(3), np.zeros(3), ["a"]):
         with pytest.raises(InputError, match=r"by .* is unknown; expected one of 'a', 'b'"):
             check_one_of("by", value, ("a", "b"))
+
+
+def test_words_of_a_literal():
+    @checked
+    def function(
+        by: Literal["a", "b"] | None = None, at: int | Literal["all"] = 0, method: Literal["x"] | str = "x"
+    ) -> tuple:
+        return by, at, method
+
+    assert function("b", "all", "y") == ("b", "all", "y")
+    for call, kind, message in (
+        (lambda: function("c"), InputError, "by 'c' is unknown; expected one of 'a', 'b'"),
+        (lambda: function("\x1b"), InputError, "by '\\x1b' is unknown; expected one of 'a', 'b'"),
+        (lambda: function(""), InputError, "by '' is unknown; expected one of 'a', 'b'"),
+        (lambda: function(5), InputTypeError, "by is 5; expected one of 'a', 'b', or None"),
+        (lambda: function(at="none"), InputTypeError, "at is 'none'; expected a whole number, or 'all'"),
+        (lambda: function(method=5), InputTypeError, "method is 5; expected a text"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            call()
+        assert (type(refusal.value), str(refusal.value)) == (kind, message)
+
+
+OPTIONS = {
+    "units", "token", "tokens", "baseline", "criterion", "influence", "objective", "effort", "preset", "method", "output", "quadrature",
+    "precision", "scope", "layout", "init", "task", "engine", "by", "split", "at", "rank", "target",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in nph.__all__ if inspect.isfunction(getattr(nph, n))])
+def test_options_of_public_functions_are_literals(name):
+    hints = get_type_hints(getattr(nph, name))
+    for option in OPTIONS & hints.keys():
+        kinds = (hints[option], *get_args(hints[option]))
+        assert str not in kinds or any(get_origin(kind) is Literal for kind in kinds), option
+
+
+def test_the_words_are_those_that_are_known():
+    def words(alias):
+        return sorted(
+            word for kind in (alias, *get_args(alias)) if get_origin(kind) is Literal for word in get_args(kind)
+        )
+
+    assert words(options.MethodName) == nph.list_methods()
+    assert words(options.PresetName) == nph.list_presets()
+    assert words(options.ImportanceName) == nph.list_importances()
+    assert words(options.EngineName) == nph.list_engines()
+    assert set(words(options.TaskName)) == TASKS.keys()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from tqdm import tqdm
 
+from ..options import CriterionName
 from .options import (
     DETAILS,
     METHOD,
@@ -34,7 +35,7 @@ def circuit(
     checkpoint: Checkpoint = None,
     target: Annotated[int | None, METHOD(help="The class to keep or break. [default: the predicted one]")] = None,
     criterion: Annotated[
-        str, METHOD(help="keep: the circuit alone decides; break: without it the decision changes; both.")
+        CriterionName, METHOD(help="keep: the circuit alone decides; break: without it the decision changes; both.")
     ] = "keep",
     keep: Annotated[float, METHOD(help="The share of the probability that counts as kept.")] = 0.9,
     units: Units = None,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from tqdm import tqdm
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError, check_one_of, printable
+from ..checks import DONE, SOME_LEFT_OUT, InputError, printable
+from ..options import Explained
 from .options import (
     DETAILS,
     FIRST,
@@ -48,7 +49,7 @@ def evaluate(
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
-    target: Annotated[str, METHOD(help="The class to explain: label or predicted.")] = "label",
+    target: Annotated[Explained, METHOD(help="The class to explain.")] = "label",
     limit: Annotated[int | None, INPUT(min=1, help="Take only so many images.")] = None,
     top_k: Annotated[int, METHOD(help="Units a site: neurons a block, heads a block.")] = 1,
     seed: Annotated[int, DETAILS(min=0, help="Of random units and of the bootstrap.")] = 0,
@@ -89,7 +90,6 @@ def evaluate(
 
     check_outputs([csv, json, curves], curves, overwrite)
     check_spared([csv, json, curves], [*(paths or []), checkpoint, classes])
-    check_one_of("target", target, ("label", "predicted"))
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:
         way(name)

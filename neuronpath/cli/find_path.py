@@ -5,6 +5,7 @@ from typing import Annotated
 
 from tqdm import tqdm
 
+from ..options import Effort, Objective, OutputName, Precision, PresetName, Rule
 from .options import (
     DETAILS,
     METHOD,
@@ -36,11 +37,11 @@ def find_path(
     units: Units = None,
     method: Annotated[str | None, METHOD(help="How to locate the path. [default: live]")] = None,
     objective: Annotated[
-        str | None, DETAILS(help="What method joint maximises: joint, its score, or complete. [default: joint]")
+        Objective | None, DETAILS(help="What method joint maximises: joint is its score. [default: joint]")
     ] = None,
-    effort: Annotated[str | None, DETAILS(help="standard or thorough. [default: standard]")] = None,
+    effort: Annotated[Effort | None, DETAILS(help="How long to seek. [default: standard]")] = None,
     preset: Annotated[
-        str | None,
+        PresetName | None,
         METHOD(help="'paper': the published algorithm; 'progressive': block by block, not refined; ..."),
     ] = None,
     top_k: Annotated[int, METHOD(help="Units a site: neurons a block, heads a block.")] = 1,
@@ -48,13 +49,14 @@ def find_path(
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
-    output: Annotated[str, METHOD(help="What is explained: prob, logit or sigmoid.")] = "prob",
+    output: Annotated[OutputName, METHOD(help="What is explained.")] = "prob",
     quadrature: Annotated[
-        str | None, DETAILS(help="gausslegendre, riemann_left, ... [default: the method's own]")
+        Rule | None,
+        DETAILS(metavar="RULE", help="Of the integral: gausslegendre, riemann_left, ... [default: the method's own]"),
     ] = None,
     n_steps: Annotated[int | None, DETAILS(help="Quadrature nodes. [default: as many as needed]")] = None,
     seed: Annotated[int, DETAILS(help="Of method random.")] = 0,
-    precision: Annotated[str | None, DETAILS(help="fp32 or bf16. [default: the model's own]")] = None,
+    precision: Annotated[Precision | None, DETAILS(help="What the model runs in. [default: its own]")] = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     out: Annotated[Path | None, OUTPUT(help="Write the paths here: .json, or .parquet.")] = None,

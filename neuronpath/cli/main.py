@@ -81,7 +81,7 @@ def run(app: typer.Typer, name: str) -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's usage errors have it, whichever click they come from
             raise
-        fail(name, error.format_message())
+        fail(name, error.format_message().replace("Value error, ", ""))
     if code == INTERRUPTED:  # typer's answer to Ctrl-C
         interrupted(name)
     fault = put(printed.getvalue())

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from .. import options as words
 from ..version import __version__
 
 FIRST = partial(typer.Argument, rich_help_panel="Input")
@@ -58,20 +59,18 @@ ClassNames = Annotated[
     INPUT(help="Names of the classes: .txt with a name a line, or .json. [default: the model's own]"),
 ]
 Units = Annotated[
-    str | None,
-    METHOD(help="What paths are made of: neurons, heads, or both. [default: the method's own; of live both]"),
+    words.Units | None,
+    METHOD(help="What paths are made of. [default: the method's own; of live both]"),
 ]
 Token = Annotated[
-    str | None,
-    METHOD(
-        help="Where units are read: cls, patch, all; pooled is where the model's head reads. [default: the method's own]"
+    words.Token | None,
+    DETAILS(
+        help="The tokens units are read on; pooled: those that the model's head reads. [default: the method's own]"
     ),
 ]
 Baseline = Annotated[
-    str | None,
-    METHOD(
-        help="What units are ablated to: zero, mean, resample, paired. [default: mean where there is a reference, else zero]"
-    ),
+    words.Baseline | None,
+    METHOD(help="What units are ablated to. [default: mean where there is a reference, else zero]"),
 ]
 Reference = Annotated[
     Path | None, INPUT(help="A folder of other images, for the baseline. [of the digits: 400 training digits]")

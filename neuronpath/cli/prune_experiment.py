@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
+from ..options import Protocol
 from .options import (
     DETAILS,
     FIRST,
@@ -34,7 +35,7 @@ def prune_experiment(
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     protocol: Annotated[
-        str, METHOD(help="prune, or paper: keep a class's neurons, mask others at the pooled tokens.")
+        Protocol, METHOD(help="paper: keep a class's neurons, mask others at the pooled tokens.")
     ] = "prune",
     importances: Annotated[str | None, METHOD(help="Which, with commas between. [default: all]")] = None,
     keeps: Annotated[str, METHOD(help="Shares of neurons kept, with commas between.")] = "0.5,0.25,0.125,0.0625",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
+from ..options import CriterionName, Precision, PresetName, TaskName
 from .options import (
     DETAILS,
     FIRST,
@@ -39,7 +40,7 @@ def run_data_set(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    task: Annotated[str, METHOD(help="find_path, find_circuit, activations or evaluate.")] = "find_path",
+    task: Annotated[TaskName, METHOD(help="What to do for each image.")] = "find_path",
     target: Annotated[
         str | None,
         METHOD(help="The class to explain: predicted, label, or a number. [default: predicted; of evaluate label]"),
@@ -48,14 +49,14 @@ def run_data_set(
     units: Units = None,
     method: Annotated[str | None, METHOD(help="Of find_path: how to locate the path. [default: live]")] = None,
     methods: Annotated[str | None, METHOD(help="Of evaluate, with commas. [default: live,random]")] = None,
-    preset: Annotated[str | None, METHOD(help="Of find_path: 'paper', 'progressive', ...")] = None,
-    criterion: Annotated[str | None, METHOD(help="Of find_circuit: keep, break or both.")] = None,
+    preset: Annotated[PresetName | None, METHOD(help="Of find_path: a choice of its options.")] = None,
+    criterion: Annotated[CriterionName | None, METHOD(help="Of find_circuit.")] = None,
     top_k: Annotated[int | None, METHOD(help="Units a site: neurons a block, heads a block.")] = None,
     token: Token = None,
     baseline: Baseline = None,
     reference: Reference = None,
     class_names: ClassNames = None,
-    precision: Annotated[str | None, DETAILS(help="fp32 or bf16. [default: the model's own]")] = None,
+    precision: Annotated[Precision | None, DETAILS(help="What the model runs in. [default: its own]")] = None,
     engine: Annotated[str, MACHINE(help="local, this machine; or ray, a cluster.")] = "local",
     gpus: Annotated[int | None, MACHINE(min=0, help="GPUs, each with its own model. [default: all there are]")] = None,
     workers: Annotated[int | None, MACHINE(min=1, help="Processes with a model each, where there are no GPUs.")] = None,

@@ -26,6 +26,7 @@ from ..models.checkpoint import fit
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.view import unwrapped, view
+from ..options import Units
 from .cut import part_of
 from .structure import described, restructure, weights_once
 
@@ -143,7 +144,8 @@ def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> n
     """The architecture, as narrow as the file says, with the file's weights."""
     model = _fresh(about, path)
     names = {module: key for key, module in model.named_modules()}
-    for units, widths in (("neurons", about["widths"]), ("heads", about.get("heads"))):
+    kinds: dict[Units, Any] = {"neurons": about["widths"], "heads": about.get("heads")}
+    for units, widths in kinds.items():
         if widths is None:
             continue
         vit = view(model, None, units)

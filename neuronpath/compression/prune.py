@@ -14,21 +14,20 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ..checks import InputError, InputTypeError, check_count, checked
 from ..data.given import Images
 from ..features.activations import mean_activations
 from ..models.adapters import merged
 from ..models.hooks import alone, eager
 from ..models.view import inner_of, view
 from ..models.vit import ViT
+from ..options import Scope, Units
 from ..units import KINDS, Place
 from .cut import Cuts, check_cut, part_of
 
-SCOPES = ("block", "global")
-
 
 def select(
-    importance: Sequence[Tensor], keep: float, *, scope: str = "block", round_to: int = 8, min_keep: int = 8
+    importance: Sequence[Tensor], keep: float, *, scope: Scope = "block", round_to: int = 8, min_keep: int = 8
 ) -> list[Tensor]:
     """The units of one kind that stay: a block their indices, ascending, int64. Of equals the first stay.
 
@@ -41,7 +40,6 @@ def select(
     """
     if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
         raise InputError(f"keep is {keep!r}; expected a share above 0 and at most 1")
-    check_one_of("scope", scope, SCOPES)
     check_count("round_to", round_to)
     check_count("min_keep", min_keep)
     for block, values in enumerate(importance):
@@ -75,8 +73,8 @@ def prune(
     importance: Sequence[Tensor],
     keep: float,
     *,
-    units: str | None = None,
-    scope: str = "block",
+    units: Units | None = None,
+    scope: Scope = "block",
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
@@ -131,8 +129,8 @@ def mask(
     importance: Sequence[Tensor],
     keep: float,
     *,
-    units: str | None = None,
-    scope: str = "block",
+    units: Units | None = None,
+    scope: Scope = "block",
     round_to: int = 8,
     min_keep: int = 8,
     compensate: bool = False,
@@ -156,7 +154,7 @@ def _plan(
     vit: ViT,
     importance: Sequence[Tensor],
     keep: float,
-    scope: str,
+    scope: Scope,
     round_to: int,
     min_keep: int,
     compensate: bool,

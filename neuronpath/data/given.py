@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from .elements import parts
 from .source import Listed, Source
 
 Images: TypeAlias = Tensor | Dataset | DataLoader | Source
-Target: TypeAlias = int | Sequence[int] | Tensor | np.ndarray | str | None
+Target: TypeAlias = int | Sequence[int] | Tensor | np.ndarray | Literal["label"] | None
 LABEL = "label"  # a target that stands for the labels that come with the images
 
 

@@ -12,11 +12,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ..checks import InputError, check_count, checked
+from ..options import Split
 
 FOLDER = Path(__file__).parent
 DIGITS = FOLDER / "digits.npz"
 WEIGHTS = FOLDER / "vit_digits.safetensors"
-SPLITS = ("test", "train")
 NAME, ARCHITECTURE = "demo", "neuronpath_digits"  # what users call it, and what it calls itself
 
 
@@ -39,10 +39,8 @@ def create_model() -> VisionTransformer:
 
 
 @checked
-def load_pixels(split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+def load_pixels(split: Split = "test") -> tuple[np.ndarray, np.ndarray]:
     """The digits as they came: (n, 8, 8) grey levels 0..16, uint8, and their labels (n,), int64."""
-    if split not in SPLITS:
-        raise InputError(f"split is {split!r}; expected 'test' (360 held-out digits) or 'train' (1,437)")
     with np.load(DIGITS, allow_pickle=False) as digits:
         rows = digits["held_out"] == (split == "test")
         return digits["images"][rows], digits["labels"][rows].astype(np.int64)
@@ -60,7 +58,7 @@ def to_images(pixels: np.ndarray) -> Tensor:
 
 
 @checked
-def load(split: str = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
+def load(split: Split = "test") -> tuple[VisionTransformer, Tensor, Tensor]:
     """The trained demo model in eval mode, images (n, 1, 32, 32) and labels (n,).
 
     ``split="test"`` gives the 360 digits that training never saw, ``"train"`` the other 1,437.

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError, check_count, check_number, check_one_of, checked
+from ..checks import InputError, check_count, check_number, checked
 from ..data.given import Classes, Images, Target, as_images
 from ..methods.circuit import in_order, prepared
 from ..methods.grow import Criterion, Grower, decided, random_like
 from ..models.hooks import at_rest
 from ..models.outputs import check_range, logits_of
 from ..models.vit import ViT
-from ..paths.circuit import CRITERIA
+from ..options import Baseline, CriterionName, Token, Units
 from ..paths.settings import Settings
 from ..paths.statistics import halves_of
 from ..runs.clean import CleanRun, clean_runs
@@ -57,7 +57,7 @@ class ClassCircuit:
     references."""
     cost: float
     """What the search took, in forward + backward passes an image."""
-    criterion: str
+    criterion: CriterionName
     """ "keep", "break" or "both"."""
     keep: float
     """The share that counts as kept."""
@@ -80,11 +80,11 @@ def class_circuit(
     images: Images,
     labels: Target,
     *,
-    criterion: str = "keep",
+    criterion: CriterionName = "keep",
     keep: float = 0.9,
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     halves: bool = True,
     seed: int = 0,
@@ -117,7 +117,6 @@ def class_circuit(
         InputError: for a class with fewer than two images that the model is right about, where halves are wanted (without, none), and
             for anything else that can't be used.
     """
-    check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
     check_count("seed", seed, 0)
     images = as_images(images, model)

@@ -13,6 +13,7 @@ from ..methods import find_path
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Units
 from ..paths.statistics import consensus, frequency, halves_of
 from ..runs.clean import clean_runs
 from ..runs.influence import Influence, Quadrature, mean_gradients
@@ -60,7 +61,7 @@ def class_path(
     images: Images,
     labels: Target,
     *,
-    units: str | None = None,
+    units: Units | None = None,
     top_k: int = 1,
     halves: bool = True,
     seed: int = 0,

@@ -17,6 +17,7 @@ from ..data.given import Classes, Images, Target, as_images
 from ..models.outputs import check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Units
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths, versions
 from ..runs.baselines import ablated_by, baseline_named
@@ -41,8 +42,8 @@ def effects(
     paths: Mapping[str, Path],
     target: Target = None,
     *,
-    units: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     factor: float = 2.0,
     seed: int = 0,
@@ -73,28 +74,28 @@ def effects(
     checked = {name: _checked(name, given, images, vit) for name, given in paths.items()}
     targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
     wanted = Classes(images, target).all()
-    target = next(iter(targets.values()), predicted) if wanted is None else wanted
+    explained = next(iter(targets.values()), predicted) if wanted is None else wanted
     baseline = baseline_named(baseline, reference)
-    check_range(target, clean.shape[-1])
+    check_range(explained, clean.shape[-1])
     for name, other in targets.items():
-        if not torch.equal(other, target):
+        if not torch.equal(other, explained):
             raise InputError(
                 f"the paths of {name!r} explain other classes than those of {next(iter(targets))!r}; expected the same"
             )
-    before = output_of(clean, target, "prob")
+    before = output_of(clean, explained, "prob")
     frames = []
     for name, given in tqdm(checked.items(), unit="method", disable=not progress):
         if isinstance(given, NeuronPaths):
-            influence = joint_influence(view_for(given, vit), images, given.units, target)
+            influence = joint_influence(view_for(given, vit), images, given.units, explained)
         else:
-            influence = joint_influence(vit, images, given, target)
+            influence = joint_influence(vit, images, given, explained)
         own = view_for(given, vit) if isinstance(given, NeuronPaths) else vit
         ablated = ablated_by(own, baseline, reference, len(images), seed)
         after = {
-            change: _edited_logits(own, images, target, given, by, ablated, batch_size)
+            change: _edited_logits(own, images, explained, given, by, ablated, batch_size)
             for change, by in (("removed", 0.0), ("enhanced", factor))
         }
-        removed, enhanced = (output_of(logits, target, "prob") for logits in after.values())
+        removed, enhanced = (output_of(logits, explained, "prob") for logits in after.values())
         frame = pd.DataFrame(
             {
                 "method": name,
@@ -102,7 +103,7 @@ def effects(
                 "label": -1 if truth is None else truth.numpy(),
                 "predicted": predicted.numpy(),
                 "right": None if truth is None else (predicted == truth).numpy(),
-                "target": target.numpy(),
+                "target": explained.numpy(),
                 "probability": before.numpy(),
                 "score": influence.score.numpy(),
                 "attribution": influence.attribution.sum((1, 2)).numpy(),
@@ -139,8 +140,8 @@ def evaluate(
     paths: Mapping[str, Path],
     target: Target = None,
     *,
-    units: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     factor: float = 2.0,
     seed: int = 0,

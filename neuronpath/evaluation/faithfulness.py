@@ -13,6 +13,7 @@ from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Token, Units
 from ..paths.circuit import Circuit
 from ..paths.faithfulness import Faithfulness
 from ..paths.made_for import view_for
@@ -33,9 +34,9 @@ def faithfulness(
     target: Target = None,
     *,
     k: Sequence[int] | None = None,
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     internal_batch_size: int | None = None,
     seed: int = 0,

@@ -14,13 +14,14 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, InputTypeError, check_one_of, checked, shown
+from ..checks import InputError, InputTypeError, checked, shown
 from ..data.given import Images, as_images
 from ..models.hooks import eager
 from ..models.outputs import logits_of
 from ..models.sites import visited
-from ..models.view import TOKENS, view
+from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Token, Units
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.baselines import ablated_by, baseline_named
@@ -33,7 +34,7 @@ Edit = Callable[[int, Tensor, Tensor], Tensor]  # site, channels (B, T, C), chos
 
 @checked
 def edited(
-    model: nn.Module | ViT, path: Path, edit: Edit, *, units: str | None = None, tokens: str | None = None
+    model: nn.Module | ViT, path: Path, edit: Edit, *, units: Units | None = None, tokens: Token | None = None
 ) -> AbstractContextManager[None]:
     """Have every site's channels pass through ``edit`` while the model runs.
 
@@ -64,11 +65,9 @@ def edited(
 
 
 def units_chosen(
-    model: nn.Module | ViT, path: Path, units: str | None = None, tokens: str | None = None
+    model: nn.Module | ViT, path: Path, units: Units | None = None, tokens: Token | None = None
 ) -> tuple[ViT, list[Tensor]]:
     """The view, and which units are meant, a site (B or 1, U)."""
-    if tokens is not None:
-        check_one_of("tokens", tokens, TOKENS)
     if isinstance(path, NeuronPaths):
         vit = view_for(path, model)
         vit, path = view(vit, tokens or vit.token), path.units
@@ -113,9 +112,9 @@ def remove(
     model: nn.Module | ViT,
     path: Path,
     *,
-    units: str | None = None,
-    tokens: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    tokens: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     images: Images | None = None,
 ) -> AbstractContextManager[None]:
@@ -145,9 +144,9 @@ def enhance(
     path: Path,
     factor: float = 2.0,
     *,
-    units: str | None = None,
-    tokens: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    tokens: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     images: Images | None = None,
 ) -> AbstractContextManager[None]:
@@ -174,9 +173,9 @@ def keep(
     model: nn.Module | ViT,
     path: Path,
     *,
-    units: str | None = None,
-    tokens: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    tokens: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     images: Images | None = None,
 ) -> AbstractContextManager[None]:
@@ -193,7 +192,9 @@ def keep(
     return _edited(vit, masks, kept)
 
 
-def _ablated(vit: ViT, path: Path, baseline: str | None, reference: Images | None, images: Images | None) -> Ablated:
+def _ablated(
+    vit: ViT, path: Path, baseline: Baseline | None, reference: Images | None, images: Images | None
+) -> Ablated:
     """The channels of units that are gone, a site (B or 1, T, C); None is 0."""
     baseline = baseline_named(baseline, reference)
     if reference is not None:
@@ -216,8 +217,8 @@ def set_to(
     path: Path,
     value: float | Sequence[Tensor],
     *,
-    units: str | None = None,
-    tokens: str | None = None,
+    units: Units | None = None,
+    tokens: Token | None = None,
 ) -> AbstractContextManager[None]:
     """The units at ``value``: a number, or their channels (C,) a site, such as :func:`mean_activations` gives them.
 

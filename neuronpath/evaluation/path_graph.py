@@ -13,6 +13,7 @@ from ..methods.grow import log_odds
 from ..models.hooks import at_rest
 from ..models.outputs import Output, check_output, output_name
 from ..models.vit import ViT
+from ..options import Baseline
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.made_for import view_for
@@ -33,7 +34,7 @@ def path_graph(
     images: Images,
     paths: NeuronPaths | Circuit,
     *,
-    baseline: str | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     output: Output | None = None,
     inside: bool = False,

@@ -16,6 +16,7 @@ from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Token, Units
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.clean import check_finite
@@ -38,7 +39,7 @@ def activation_maps(
     images: Images,
     path: NeuronPaths | Tensor | Sequence,
     *,
-    units: str | None = None,
+    units: Units | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Where units look: their activation on every patch of their image, (B, S, K, h, w), float32 on the CPU; of heads the norm.
@@ -116,7 +117,7 @@ def grid_of(patches: int, height: int, width: int) -> tuple[int, int]:
 
 
 def activations_of(
-    model: nn.Module | ViT, images: Tensor, units: Sequence[tuple], *, token: str | None = None
+    model: nn.Module | ViT, images: Tensor, units: Sequence[tuple], *, token: Token | None = None
 ) -> Tensor:
     """The activations (B, P) of P units on B images: means over the tokens named (see :func:`view`); of heads the norm."""
     check_images(images)
@@ -132,7 +133,7 @@ def most_active(
     units: Sequence[tuple],
     n: int = 6,
     *,
-    token: str | None = None,
+    token: Token | None = None,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
     """The ``n`` images on which each of P units is most active, the most active first.
@@ -176,8 +177,8 @@ def mean_activations(
     model: nn.Module | ViT,
     images: Images,
     *,
-    units: str | None = None,
-    token: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
     batch_size: int = 64,
 ) -> list[Tensor]:
     """The mean over images, and over the tokens named (see :func:`~neuronpath.view`), of every channel that a unit is made of.

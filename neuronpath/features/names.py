@@ -15,6 +15,7 @@ from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.outputs import as_target
 from ..models.vit import ViT
+from ..options import Token
 from ..paths.statistics import Labels
 from ..units import Unit
 from .values import Asked, asked, values_of
@@ -34,7 +35,7 @@ def name_units(
     image_text: Sequence[Callable] | None = None,
     n: int = 10,
     controls: int = 200,
-    token: str | None = None,
+    token: Token | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:

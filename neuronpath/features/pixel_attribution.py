@@ -8,13 +8,13 @@ from captum.attr import InputXGradient, IntegratedGradients
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..checks import InputError, check_count, check_one_of, checked
+from ..checks import InputError, check_count, checked
 from ..data.given import Images, as_images
 from ..models.hooks import at_rest
 from ..models.vit import ViT
+from ..options import PixelMethod, Token
 from .values import asked, values_of
 
-METHODS = ("integrated_gradients", "input_x_gradient")
 TOLERANCE = 0.01  # of what the unit's value gains over the baseline's
 NODES = (16, 32, 64, 128, 256, 512)
 FLOOR = 1e-6
@@ -40,9 +40,9 @@ def pixel_attribution(
     images: Images,
     units: Sequence[tuple],
     *,
-    method: str = "integrated_gradients",
+    method: PixelMethod = "integrated_gradients",
     baseline: Tensor | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     n_steps: int | None = None,
     internal_batch_size: int = 32,
     progress: bool = False,
@@ -74,7 +74,6 @@ def pixel_attribution(
     Source: Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), by captum's ``IntegratedGradients``.
     """
     images = as_images(images, model)[:]
-    check_one_of("method", method, METHODS)
     check_count("internal_batch_size", internal_batch_size)
     if n_steps is not None:
         check_count("n_steps", n_steps)

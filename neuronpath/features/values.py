@@ -11,6 +11,7 @@ from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Token
 from ..runs.clean import check_finite
 from ..units import Unit, as_unit, kinds_named, place_of
 
@@ -23,7 +24,7 @@ class Asked(NamedTuple):
     places: list[int]  # the site of each
 
 
-def asked(model: nn.Module | ViT, units: Sequence[tuple], token: str | None) -> Asked:
+def asked(model: nn.Module | ViT, units: Sequence[tuple], token: Token | None) -> Asked:
     """The units as callers name them, each looked up in a view of the model on these tokens."""
     named = named_units(units)
     vit = view(model, token, kinds_named(named))

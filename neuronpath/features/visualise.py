@@ -15,6 +15,7 @@ from ..checks import InputError, check_count, check_number, checked
 from ..data.pixels import normalisation_of
 from ..models.hooks import at_rest
 from ..models.vit import ViT
+from ..options import Token
 from ..units import Unit
 from .values import asked, values_of
 
@@ -49,7 +50,7 @@ def visualise(
     size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = False,

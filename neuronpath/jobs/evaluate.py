@@ -15,6 +15,7 @@ from ..evaluation.faithfulness import faithfulness
 from ..files import write_whole
 from ..methods import find_paths
 from ..models.vit import ViT
+from ..options import Baseline, Explained
 from ..paths.concat import concat
 from ..paths.faithfulness import Faithfulness
 from ..paths.neuron_paths import NeuronPaths
@@ -27,8 +28,8 @@ def compare(
     source: Iterable[tuple[Tensor, list[str], list[int] | None]],
     ways: Sequence[str],
     *,
-    explain: str = "label",
-    baseline: str | None = None,
+    explain: Explained = "label",
+    baseline: Baseline | None = None,
     reference: Tensor | None = None,
     saved: Mapping[str, NeuronPaths] | None = None,
     curves: bool = False,

@@ -24,6 +24,7 @@ from ..models.load import find_device, load_model
 from ..models.outputs import output_name
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import EngineName, TaskName
 from ..paths.columns import ABOUT, write_table
 from ..paths.neuron_paths import versions
 from ..paths.run import ERRORS, FORMAT, LISTING, RECORD, SHARDS, VERSION, Run
@@ -43,8 +44,8 @@ def run(
     source: Any,
     model: nn.Module | ViT | str,
     out: str | os.PathLike,
-    task: str = "find_path",
-    engine: str = "local",
+    task: TaskName = "find_path",
+    engine: EngineName = "local",
     shard_size: int = 512,
     *,
     batch_size: int = 64,

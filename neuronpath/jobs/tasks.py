@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import torch
@@ -16,12 +16,12 @@ from ..methods import find_circuit, find_path, rank_units
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Explained, Token, Units
 from ..paths.columns import circuits_table, noted, paths_table
 from ..paths.faithfulness import FIGURES
 from ..units import kinds_named, place_of
 from .evaluate import compare
 
-EXPLAINED = ("predicted", "label")
 Labels = Sequence[int | None]
 Model = nn.Module | ViT
 
@@ -59,10 +59,10 @@ def _activations(
     _labels: Labels,
     *,
     units: Any = None,
-    token: str | None = None,
+    token: Token | None = None,
 ) -> pa.Table:
     """Every unit's activation, the mean over the tokens; ``units`` is "neurons" (None), "heads", "both", or a list of units."""
-    kinds = units if isinstance(units, str) else None
+    kinds: Any = units if isinstance(units, str) else None
     some = None if units is None or isinstance(units, str) else named_units(units)
     vit = view(model, token, kinds if some is None else kinds_named(some))
     with at_rest(vit.model):
@@ -94,10 +94,10 @@ def _evaluate(
     *,
     methods: Sequence[str] = _METHODS,
     target: Any = "label",
-    baseline: str | None = None,
+    baseline: Baseline | None = None,
     reference: Tensor | None = None,
-    units: str | None = None,
-    token: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
     top_k: int = 1,
     seed: int = 0,
 ) -> pa.Table:
@@ -178,5 +178,5 @@ def options_of(task: Task, name: str, given: Mapping[str, Any]) -> dict[str, Any
         raise InputError(f"{unknown[0]!r} is no option of {name}; expected some of {', '.join(task.options)}")
     options = {**task.options, **given}
     if name == "evaluate" or isinstance(options.get("target"), str):
-        check_one_of("target", options.get("target"), EXPLAINED)
+        check_one_of("target", options.get("target"), get_args(Explained))
     return options

@@ -19,6 +19,7 @@ from ..models.class_names import folder_namer
 from ..models.transform import Transform, transform_of
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import TaskName
 from ..paths.columns import joined
 from .tasks import task_named
 
@@ -47,7 +48,7 @@ class Work:
 
     source: Source
     model: nn.Module | ViT
-    task: str
+    task: TaskName
     options: Mapping[str, Any]
     classes: Mapping[str, int] | None
     transform: Transform | None

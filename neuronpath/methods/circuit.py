@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import InputError, InputTypeError, check_number, check_one_of, checked
+from ..checks import InputError, InputTypeError, check_number, checked
 from ..data.given import Images, Target, as_images, check_images, own_names
 from ..models.class_names import class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
-from ..paths.circuit import CRITERIA, Circuit
+from ..options import Baseline, CriterionName, Token, Units
+from ..paths.circuit import Circuit
 from ..paths.neuron_paths import check_names, versions
 from ..paths.settings import Settings
 from ..runs.baselines import Ablation, ablation, baseline_named
@@ -31,11 +32,11 @@ def find_circuit(
     images: Images,
     target: Target = None,
     *,
-    criterion: str = "keep",
+    criterion: CriterionName = "keep",
     keep: float = 0.9,
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     controls: bool = True,
     internal_batch_size: int | None = None,
@@ -73,7 +74,6 @@ def find_circuit(
     Source: growth, bisection and pruning are ours; faithfulness of circuits after Mueller et al., "MIB: A Mechanistic
     Interpretability Benchmark" (ICML 2025, arXiv 2504.13151).
     """
-    check_one_of("criterion", criterion, CRITERIA)
     check_number("keep", keep, 0, 1)
     images = as_images(images, model)
     reference = as_images(reference, model, "reference")
@@ -106,9 +106,9 @@ def find_circuit(
 
 def prepared(
     model: nn.Module | ViT,
-    units: str | None,
-    token: str | None,
-    baseline: str | None,
+    units: Units | None,
+    token: Token | None,
+    baseline: Baseline | None,
     reference: Tensor | None,
     n_images: int,
     seed: int,

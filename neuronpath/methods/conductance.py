@@ -11,6 +11,7 @@ from torch import Tensor
 from ..checks import InputError
 from ..models.hooks import eager
 from ..models.outputs import as_tensor
+from ..options import Rule
 from ..runs.clean import CleanRun
 from .registry import Found, Search, register_method
 
@@ -24,7 +25,7 @@ def locate_conductance(run: CleanRun, search: Search) -> Found:
     return Found(torch.stack([values.topk(search.top_k).indices for values in found], 1))
 
 
-def conductance(run: CleanRun, method: str, n_steps: int) -> list[Tensor]:
+def conductance(run: CleanRun, method: Rule, n_steps: int) -> list[Tensor]:
     """The conductance of every unit, summed over tokens, a site (B, U)."""
     if method == "gaussradau":
         raise InputError(

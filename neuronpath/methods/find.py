@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import InputError, check_one_of, checked
+from ..checks import InputError, checked
 from ..data.given import Images, Target, as_images, own_names
 from ..models.class_names import Names, class_namer
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
 from ..models.view import NoHeads, view
 from ..models.vit import ViT
+from ..options import Baseline, Effort, MethodName, Objective, Precision, PresetName, Rule, Token, Units
 from ..paths.concat import concat
 from ..paths.neuron_paths import NeuronPaths, check_names, versions
 from ..paths.settings import Settings
@@ -28,7 +29,7 @@ from ..runs.progress import bar_over
 from ..units import on_path, units_named
 from .presets import preset_named
 from .random import locate_random
-from .registry import EFFORTS, OBJECTIVES, Found, Search, check_top_k, method_named
+from .registry import Found, Search, check_top_k, method_named
 
 DEFAULT = "live"
 
@@ -39,19 +40,19 @@ def find_path(
     images: Images,
     target: Target = None,
     *,
-    units: str | None = None,
-    method: str | None = None,
-    objective: str | None = None,
-    effort: str | None = None,
-    preset: str | None = None,
+    units: Units | None = None,
+    method: MethodName | None = None,
+    objective: Objective | None = None,
+    effort: Effort | None = None,
+    preset: PresetName | None = None,
     top_k: int = 1,
-    token: str | None = None,
-    baseline: str | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     output: Output = "prob",
-    quadrature: str | None = None,
+    quadrature: Rule | None = None,
     n_steps: int | None = None,
-    precision: str | None = None,
+    precision: Precision | None = None,
     internal_batch_size: int | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
@@ -132,8 +133,6 @@ def find_path(
     vit = view(model, token, units or (None if own else way.units[0]))
     class_namer(vit.model, class_names)  # refuses names before the work, where it can
     kinds = units_named(vit.places)
-    check_one_of("effort", effort, EFFORTS)
-    check_one_of("precision", precision, (None, "fp32", "bf16"))
     if kinds not in way.units:
         raise InputError(
             f"{preset or method!r} finds paths of {' or '.join(way.units)}; expected units={way.units[0]!r}, not {kinds!r}"
@@ -256,7 +255,7 @@ def namer_for(run: CleanRun, class_names: Names | None = None) -> Callable[[int]
     return class_namer(run.vit.model, class_names, count)
 
 
-def heads_lack(model: nn.Module | ViT, token: str | None) -> str | None:
+def heads_lack(model: nn.Module | ViT, token: Token | None) -> str | None:
     """Why the model's heads can't be reached; None where they can."""
     try:
         view(model, token, "both")
@@ -266,11 +265,10 @@ def heads_lack(model: nn.Module | ViT, token: str | None) -> str | None:
     return None
 
 
-def _objective(objective: str | None, method: str, kinds: str) -> str:
+def _objective(objective: Objective | None, method: MethodName, kinds: Units) -> Objective:
     """What is maximised, of what was asked for."""
     if objective is None:
         return "complete" if method == "joint" and kinds == "both" else "joint"
-    check_one_of("objective", objective, OBJECTIVES)
     if method != "joint" and objective != "joint":
         raise InputError(f"objective is a choice of method 'joint'; expected none with {method!r}")
     if objective == "joint" and kinds == "both":

@@ -9,6 +9,7 @@ with zeros on those tokens for a baseline. A block's heads go together likewise.
 import torch
 
 from ..models.outputs import widest
+from ..options import Rule
 from ..runs.clean import CleanRun, gradients_of
 from ..runs.influence import Grid
 from ..runs.quadrature import nodes_and_weights
@@ -27,7 +28,7 @@ def locate_knowledge(run: CleanRun, search: Search) -> Found:
     return Found(torch.stack(chosen, 1))
 
 
-def knowledge(run: CleanRun, method: str, n_steps: int) -> list[torch.Tensor]:
+def knowledge(run: CleanRun, method: Rule, n_steps: int) -> list[torch.Tensor]:
     """The attribution of every unit, a site (B, T, U)."""
     grid = Grid.of(run.rows, *nodes_and_weights(method, n_steps))
     before = stream_before(run)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..checks import check_one_of
+from ..options import Effort, MethodName, Objective
 from . import progressive
 from .registry import Method
 
@@ -11,9 +12,9 @@ from .registry import Method
 class Preset:
     """What it settles; None leaves the choice open."""
 
-    method: str | None = None
-    objective: str | None = None
-    effort: str | None = None
+    method: MethodName | None = None
+    objective: Objective | None = None
+    effort: Effort | None = None
     n_steps: int | None = None
     way: Method | None = None  # in place of the method that the registry has
 

@@ -24,13 +24,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from ..models.outputs import widest
+from ..options import Units
 from ..runs.clean import CleanRun, gradients_of
 from ..runs.influence import Grid, Quadrature, path_hidden
 from ..runs.quadrature import nodes_and_weights
 from ..units import at_units, scaled
 from .registry import Found, Search, best_units
 
-UNITS = ("neurons",)  # a head's values can't be scaled without running its block's attention
+UNITS: tuple[Units, ...] = ("neurons",)  # a head's values can't be scaled without running its block's attention
 
 
 def locate_progressive(run: CleanRun, search: Search) -> Found:

@@ -17,11 +17,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputTypeError, check_one_of, checked
+from ..checks import InputTypeError, checked
 from ..data.given import Images, Target, as_images
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Ranking, Token, Units
 from ..runs.baselines import ablation, baseline_named
 from ..runs.clean import CleanRun, clean_runs, gradients_of
 from ..runs.gates import Ablated, gated, mean_gates
@@ -37,10 +38,10 @@ def rank_units(
     images: Images,
     target: Target = None,
     *,
-    by: str = "growth",
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    by: Ranking = "growth",
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     internal_batch_size: int | None = None,
     seed: int = 0,
@@ -85,7 +86,6 @@ def rank_units(
         >>> [tuple(site.shape) for site in ranking][:2]  # block 0's heads and neurons
         [(4, 4), (4, 256)]
     """
-    check_one_of("by", by, tuple(WAYS))
     images = as_images(images, model)
     reference = as_images(reference, model, "reference")
     own = isinstance(model, ViT)

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from ..checks import InputError, checked
+from ..options import Effort, Objective, Rule, Token, Units
 from ..runs.clean import CleanRun
 from ..runs.gates import Ablated
 from ..runs.influence import Quadrature
 from ..units import Place, at_units
 
-OBJECTIVES = ("joint", "complete")
-EFFORTS = ("standard", "thorough")
-UNITS = ("neurons", "heads", "both")
+UNITS: tuple[Units, ...] = get_args(Units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class Search:
 
     quadrature: Quadrature = Quadrature()  # noqa: RUF009  (frozen)
     top_k: int = 1  # units a site
-    objective: str = "joint"  # maximise the joint attribution score, or the "complete" attribution
-    effort: str = "standard"
+    objective: Objective = "joint"  # maximise the joint attribution score, or the "complete" attribution
+    effort: Effort = "standard"
     seed: int = 0  # of methods that draw
     ablated: Ablated = None  # the channels of units that are gone
 
@@ -48,11 +48,11 @@ class Method:
     """A locator and what it needs."""
 
     locate: Locator
-    quadrature: str  # its default rule
+    quadrature: Rule  # its default rule
     live: bool = False  # whether it needs F's gradients in the ordinary run
-    units: tuple[str, ...] = UNITS  # what it finds paths of; the first where nothing is asked for
-    token: str = "pooled"  # the tokens that units are read on where nothing is asked for
-    efforts: tuple[str, ...] = ("standard",)
+    units: tuple[Units, ...] = UNITS  # what it finds paths of; the first where nothing is asked for
+    token: Token = "pooled"  # the tokens that units are read on where nothing is asked for
+    efforts: tuple[Effort, ...] = ("standard",)
     ablates: bool = False  # whether its figures are of an ablation in a live run, to any baseline
 
 
@@ -62,11 +62,11 @@ _METHODS: dict[str, Method] = {}
 @checked
 def register_method(
     name: str,
-    quadrature: str = "gausslegendre",
+    quadrature: Rule = "gausslegendre",
     live: bool = False,
-    units: tuple[str, ...] = UNITS,
-    token: str = "pooled",
-    efforts: tuple[str, ...] = ("standard",),
+    units: tuple[Units, ...] = UNITS,
+    token: Token = "pooled",
+    efforts: tuple[Effort, ...] = ("standard",),
     ablates: bool = False,
 ) -> Callable[[Locator], Locator]:
     """Decorate a function that locates paths, to be found under this name.
@@ -108,7 +108,7 @@ def check_top_k(top_k: int, places: Sequence[Place]) -> None:
         )
 
 
-def worth(clean: Tensor, gradient: Tensor, objective: str) -> Tensor:
+def worth(clean: Tensor, gradient: Tensor, objective: Objective) -> Tensor:
     """The objective (B,) of a path with values and mean gradients (B, S, T, K).
 
     "joint" is the joint attribution score, a product of sums; "complete" the complete attribution, a sum of products.
@@ -119,7 +119,12 @@ def worth(clean: Tensor, gradient: Tensor, objective: str) -> Tensor:
 
 
 def best_units(
-    clean: Tensor, gradient: Tensor, path_value: Tensor, path_gradient: Tensor, top_k: int, objective: str = "joint"
+    clean: Tensor,
+    gradient: Tensor,
+    path_value: Tensor,
+    path_gradient: Tensor,
+    top_k: int,
+    objective: Objective = "joint",
 ) -> Tensor:
     """The units (B, K) of a site that join a path best.
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ..checks import InputError, checked
 from ..data.given import Images, as_images
 from ..models.vit import ViT
+from ..options import Baseline, Token, Units
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.progress import bar_over
 from .find import DEFAULT, find_path, heads_lack
@@ -25,8 +26,8 @@ def way(name: str) -> dict[str, str]:
 
 
 def _read_on(
-    model: nn.Module | ViT, call: dict[str, str], units: str | None, token: str | None
-) -> tuple[str | None, str | None]:
+    model: nn.Module | ViT, call: dict[str, str], units: Units | None, token: Token | None
+) -> tuple[Units | None, Token | None]:
     """What a way's paths are made of, and the tokens: those asked for, else a given view's, else the way's own."""
     if isinstance(model, ViT):
         return units, token
@@ -51,9 +52,9 @@ def find_paths(
     ways: Sequence[str],
     target: Any = None,
     *,
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     progress: bool | tqdm = False,
     **options: Any,

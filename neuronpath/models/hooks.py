@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import InputTypeError
+from ..options import Precision
 from .adapters import inside
 
 
@@ -171,7 +172,7 @@ def eager() -> Iterator[None]:
 _EAGER: list[AbstractContextManager] = []  # as often as someone is inside
 
 
-def in_precision(model: nn.Module, precision: str | None) -> AbstractContextManager:
+def in_precision(model: nn.Module, precision: Precision | None) -> AbstractContextManager:
     """bfloat16 where the model runs, if asked for."""
     if precision != "bf16":
         return nullcontext()

@@ -1,17 +1,17 @@
 """F, the one number of a model's output that is explained: a probability, a logit, or a function of the user's own."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..checks import InputError, InputTypeError, check_count, odd_tensor
+from ..options import OutputName
 from .hooks import at_rest, eager
 
-OUTPUTS = ("prob", "logit", "sigmoid")
-Output = str | Callable[[Tensor, Tensor | None], Tensor]
+Output = OutputName | Callable[[Tensor, Tensor | None], Tensor]
 
 
 def as_tensor(answer: Any) -> Tensor:
@@ -47,9 +47,9 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
 
 def check_output(output: object, has_head: bool, name: str) -> None:
     """Refuse an ``output`` that can't be had of a model of this class name."""
-    if not callable(output) and output not in OUTPUTS:
+    if not callable(output) and output not in get_args(OutputName):
         raise InputError(
-            f"output is {output!r}; expected one of {', '.join(OUTPUTS)}, or a function of (output, target)"
+            f"output is {output!r}; expected one of {', '.join(get_args(OutputName))}, or a function of (output, target)"
         )
     if not callable(output) and not has_head:
         raise InputTypeError(

@@ -19,7 +19,8 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ..checks import InputError, InputTypeError, check_one_of, checked
+from ..checks import InputError, InputTypeError, checked
+from ..options import Token, Units
 from ..units import KINDS, units_named
 from .adapters import inside, is_adapter, is_linear, layers_of, name_of
 from .around import output_around, own_head
@@ -27,7 +28,6 @@ from .families import LIBRARIES
 from .vit import ViT
 
 MOST_LINEARS = 3  # of an MLP: of more the last needn't be the down-projection
-TOKENS = ("auto", "pooled", "cls", "patch", "all")
 
 
 class NoHeads(InputTypeError):  # noqa: N818
@@ -49,7 +49,7 @@ def register_vit(*families: type[nn.Module]) -> Callable:
 
 
 @checked
-def view(model: nn.Module | ViT, token: str | None = None, units: str | None = None) -> ViT:
+def view(model: nn.Module | ViT, token: Token | None = None, units: Units | None = None) -> ViT:
     """The view on a model of a known family, its units read on the tokens named. A view given back is itself.
 
     Args:
@@ -71,8 +71,6 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"model is a {type(model).__name__}; expected a vision transformer (torch.nn.Module)")
     token, units = token or "auto", units or "neurons"
-    check_one_of("token", token, TOKENS)
-    check_one_of("units", units, tuple(KINDS))
     whole = unwrapped(model)
     model = inside(whole)
     where, vit = _found_in(model)
@@ -103,7 +101,7 @@ def view(model: nn.Module | ViT, token: str | None = None, units: str | None = N
     return replace(vit, token=_plainest(vit, token))
 
 
-def _plainest(vit: ViT, token: str) -> str:
+def _plainest(vit: ViT, token: Token) -> Token:
     """Of the words for the same tokens the one that says most: "pooled" only where no other does."""
     if token not in ("auto", "pooled"):
         return token

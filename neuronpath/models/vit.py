@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..options import Token
 from ..units import Place, loop_ends
 from .adapters import plain_state
 from .factored import parts_of
@@ -55,7 +56,7 @@ class ViT:
     """The S places where units are read: of a family's function all that there are; of a view those asked for, as the model runs."""
     readout: Callable[[Tensor], Tensor]
     """The last block's output (B, N, D) to the model's output."""
-    pools: str
+    pools: Token
     """The tokens that the head reads: "cls", "patch" or "all"."""
     num_prefix_tokens: int = 1
     """The tokens before the patches."""
@@ -67,7 +68,7 @@ class ViT:
     """Whether the output is logits; without, only an output of the user's own says what to explain."""
     no_heads: str = "its family tells of none"
     """Why attention heads can't be reached, where ``sites`` has none."""
-    token: str = "pooled"
+    token: Token = "pooled"
     """The tokens that units are read on: "cls", "patch", "pooled" or "all"."""
     inner: nn.Module | None = None
     """The vision transformer inside ``model``, where :func:`view` had to look for it; of a view on an ordinary one ``model`` itself."""
@@ -138,7 +139,7 @@ class ViT:
         """The model's output (R, ...), when the last block gives ``x`` (R, N, D) for ``images`` (R, C, H, W)."""
         return self.readout(x) if self.around is None else self.around(images, x)
 
-    def rest(self, token: str) -> tuple[int, float]:
+    def rest(self, token: Token) -> tuple[int, float]:
         """The range of the tokens that ``token`` leaves out; it is one range, whatever the choice."""
         token = self.pools if token == "pooled" and self.pools != "all" else token
         return {

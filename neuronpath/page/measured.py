@@ -14,6 +14,7 @@ from ..features.activations import most_active, unit_maps
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import logits_of, output_of, run_model
 from ..models.vit import ViT
+from ..options import OutputName
 from ..paths.circuit import Circuit
 from ..paths.graph import PathGraph
 from ..paths.graph_layout import FEW
@@ -125,7 +126,7 @@ def check_graph(graph: PathGraph | bool | None, ways: dict[str, Way]) -> None:
 
 def _probability(vit: ViT, images: Tensor, paths: NeuronPaths) -> Tensor:
     """The probability (B,) of the paths' targets as the model runs now."""
-    kind = "sigmoid" if paths.settings.output == "sigmoid" else "prob"
+    kind: OutputName = "sigmoid" if paths.settings.output == "sigmoid" else "prob"
     model = vit.model
     with at_rest(model), in_precision(model, paths.settings.precision):
         answer = run_model(model, images.to(next(model.parameters()))).float().cpu()

@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ..checks import InputError, check_index, check_number, check_one_of, checked
+from ..options import CriterionName
 from ..units import Unit, as_unit
 from .columns import circuits_of, circuits_table, read_result, write_result
 from .documents import check_circuit, class_names_of, figures, texts, without_nan
@@ -19,7 +20,6 @@ from .settings import Settings
 from .tables import as_html, as_text, names_apart, names_of, of_passes, without_common_folder
 
 FORMAT, VERSION = "neuronpath.circuit", 1
-CRITERIA = ("keep", "break", "both")
 ROWS = 20  # in a notebook, at most
 
 
@@ -64,7 +64,7 @@ class Circuit:
     """int64: the class that is kept or broken."""
     names: tuple[str, ...]
     """B names, of files as a rule."""
-    criterion: str
+    criterion: CriterionName
     """ "keep", "break" or "both"."""
     keep: float
     """The share of the probability that counts as kept."""
@@ -213,7 +213,7 @@ class Circuit:
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "Circuit":
         circuits = document["circuits"]
-        check_one_of("criterion", document["criterion"], CRITERIA)
+        check_one_of("criterion", document["criterion"], get_args(CriterionName))
         check_number("keep", document["keep"], 0, 1)
         tensors = {
             name: figures(name, [c[name] for c in circuits], _KINDS.get(name, torch.float32)) for name in TENSORS

@@ -20,6 +20,7 @@ from ..data.source import Source
 from ..files import as_path
 from ..models.transform import transform_of
 from ..models.vit import ViT
+from ..options import Column, Likeness
 from ..units import Place, Unit, as_unit, place_of
 from .circuit import Circuit
 from .columns import CIRCUITS, PATHS, about_of, circuits_of, joined, paths_of, read_table
@@ -178,7 +179,7 @@ class Run:
         return self._counts(None)[-1].consensus()
 
     @checked
-    def similarity(self, labels: str = "target", by: str = "frequency") -> pd.DataFrame:
+    def similarity(self, labels: Column = "target", by: Likeness = "frequency") -> pd.DataFrame:
         """How alike classes are, (C, C), as :func:`~neuronpath.similarity`; ``labels`` is a column: target, predicted or label."""
         counts = self._counts(labels)
         names = [self._names.get(str(label), str(label)) for label in counts]
@@ -219,7 +220,7 @@ class Run:
             values = _lists(table["activations"], len(table)).reshape(shape)[:, site]
             yield table["id"].to_numpy()[found.any(1)], values[found]
 
-    def _counts(self, labels: str | None) -> dict[int, Counts]:
+    def _counts(self, labels: Column | None) -> dict[int, Counts]:
         """How often each unit occurs, by class; of all images under -1 where no labels are asked for."""
         self._check_task("find_path")
         if labels is not None and labels not in ("target", "predicted", "label"):

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_type_hints
 
 from ..checks import fits, shown, words
+from ..options import Baseline, Influenced, Precision, Rule, Token, Units
 from ..units import KINDS, Place, Unit, units_named
 
 
@@ -19,16 +20,16 @@ class Settings:
     top_k: int = 1
     output: str = "prob"
     """The output's name; of a function of the user's own its qualified name."""
-    token: str = "pooled"
+    token: Token = "pooled"
     """The tokens that units are read on: "cls", "patch", "all" or "pooled"."""
-    baseline: str = "zero"
+    baseline: Baseline = "zero"
     """What units are ablated to in live runs."""
-    influence: str = "frozen"
+    influence: Influenced = "frozen"
     """What the attributions are of: "frozen", all other units held; "live", nothing held."""
-    quadrature: str = "gausslegendre"
+    quadrature: Rule = "gausslegendre"
     n_steps: int | None = None
     seed: int = 0
-    precision: str | None = None
+    precision: Precision | None = None
     model: str = "unknown"
     """The architecture's name."""
     sites: tuple[Place, ...] = ()
@@ -40,7 +41,7 @@ class Settings:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def units(self) -> str:
+    def units(self) -> Units:
         """ "neurons", "heads" or "both"."""
         return units_named(self.sites) if self.sites else "neurons"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import InputError, check_count, checked
 from ..models.outputs import as_target
+from ..options import Likeness
 from .neuron_paths import NeuronPaths, check_any
 
 Labels = int | Sequence[int] | Tensor | np.ndarray
@@ -57,23 +58,21 @@ def consensus(paths: NeuronPaths) -> tuple[Tensor, Tensor]:
 
 
 @checked
-def similarity(paths: NeuronPaths, labels: Labels, by: str = "frequency") -> pd.DataFrame:
+def similarity(paths: NeuronPaths, labels: Labels, by: Likeness = "frequency") -> pd.DataFrame:
     """How alike classes are, (C, C): "frequency", the cosine of units' frequencies; "path", the Jaccard index of consensus paths."""
     groups = _by_class(paths, labels)
     return alike([counts_of(group) for group in groups.values()], by, [paths.name_of(label) for label in groups])
 
 
-def alike(counts: Sequence[Counts], by: str, names: Sequence[str]) -> pd.DataFrame:
+def alike(counts: Sequence[Counts], by: Likeness, names: Sequence[str]) -> pd.DataFrame:
     """What :func:`similarity` gives, of groups whose units are counted."""
     if by == "frequency":
         vectors = torch.stack([torch.cat(group.frequency()) for group in counts])
         vectors = vectors / vectors.norm(dim=1, keepdim=True)
         matrix = (vectors @ vectors.T).clamp(max=1).numpy()
-    elif by == "path":
+    else:
         sets = [_as_set(group.consensus()[0]) for group in counts]
         matrix = np.array([[len(a & b) / len(a | b) for b in sets] for a in sets])
-    else:
-        raise InputError(f"by is {by!r}; expected 'frequency' or 'path'")
     return pd.DataFrame(matrix, index=list(names), columns=list(names))
 
 

@@ -10,7 +10,7 @@ from ..data.given import Images, sliceable
 from ..models.outputs import Output
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.alpha import along_path
-from ..runs.quadrature import QUADRATURES, nodes_and_weights
+from ..runs.quadrature import nodes_and_weights
 from .parts import BLUE, LINE, SMALL, VERMILLION, axes_for, check_paths, plain, tidy
 
 
@@ -45,7 +45,7 @@ def plot_alpha(
     figure, ax = axes_for(ax, (5.6, 3.6))
     ax.plot(alpha, curve, color=BLUE, linewidth=1.8, label=r"$dF / d\alpha$" if gradient else r"$F(\alpha)$")
     rule, steps = path.settings.quadrature, int(path.n_steps[0])
-    if rule in QUADRATURES and steps:
+    if steps:
         nodes = nodes_and_weights(rule, steps)[0]
         ax.plot(nodes, np.interp(nodes, alpha, curve), "s", color=VERMILLION, markersize=6, markeredgecolor="white",
                 label=f"the {steps} nodes of {rule}", zorder=3)  # fmt: skip

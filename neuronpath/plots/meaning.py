@@ -14,6 +14,7 @@ from ..features.values import named_units
 from ..features.visualise import visualise
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Token
 from ..paths.neuron_paths import check_names
 from .parts import LINE, SMALL, Picture, plain, show_image
 
@@ -30,7 +31,7 @@ def plot_meaning(
     *,
     names: Sequence[str] | None = None,
     steps: int = 256,
-    token: str | None = None,
+    token: Token | None = None,
     seed: int = 0,
 ) -> Figure:
     """A row a unit: the image made to excite it, then the ``n`` images that it likes best, and beside each the pixels that drive it.

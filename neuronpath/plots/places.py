@@ -15,6 +15,7 @@ from ..data.given import Images, sliceable
 from ..data.pixels import short_name, shortened, to_pixels
 from ..features.activations import activation_maps, most_active, unit_maps
 from ..features.values import named_units
+from ..options import Token
 from ..paths.neuron_paths import NeuronPaths
 from .parts import LINE, SCALE, SMALL, TEXT, Picture, check_paths, plain, show_image
 
@@ -54,7 +55,7 @@ def plot_places(model: nn.Module, images: Images, paths: NeuronPaths, index: int
 @checked
 def plot_gallery(
     model: nn.Module, images: Images | Iterable, units: NeuronPaths | Sequence[tuple], n: int = 6, *, index: int = 0,
-    names: Sequence[str] | None = None, maps: bool = False, token: str | None = None,
+    names: Sequence[str] | None = None, maps: bool = False, token: Token | None = None,
 ) -> Figure:  # fmt: skip
     """The images on which units are most active, a row a unit, the most active first, the activation below each.
 

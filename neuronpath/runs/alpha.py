@@ -1,6 +1,7 @@
 """The integrand: F and its slope along alpha, as the units of a path go from their ablated to their clean values."""
 
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 from ..checks import InputError, check_count
 from ..data.given import Images, as_images
 from ..models.hooks import at_rest
-from ..models.outputs import OUTPUTS, Output, widest
+from ..models.outputs import Output, widest
 from ..models.vit import ViT
+from ..options import OutputName
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths, check_as_many
 from ..units import on_path
@@ -61,16 +63,16 @@ def along_path(
     vit = view_for(paths, model)
     check_as_many(paths, images)
     check_count("n_points", n_points, 2)
-    output = paths.settings.output if output is None else output
-    if isinstance(output, str) and output not in OUTPUTS:
-        raise InputError(f"these paths explain {output}, a function of your own; expected it again as output=")
+    explained: Any = paths.settings.output if output is None else output
+    if isinstance(explained, str) and explained not in get_args(OutputName):
+        raise InputError(f"these paths explain {explained}, a function of your own; expected it again as output=")
     target = None if (paths.target < 0).any() else paths.target
     alphas = torch.linspace(0, 1, n_points)
     values, slopes = torch.empty(len(images), n_points), torch.empty(len(images), n_points)
     ablate = ablation(vit, paths.settings.baseline, reference, len(images), paths.settings.seed)
     start = 0
     with at_rest(vit.model):
-        for run in clean_runs(vit, images, target, output):
+        for run in clean_runs(vit, images, target, explained):
             rows = slice(start, start := start + len(run.rows))
             path = paths.units[rows].to(run.rows.device)
             ablated = ablate(run, rows.start)

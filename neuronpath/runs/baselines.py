@@ -6,6 +6,7 @@ image of another class, drawn for each image by its own pixels; "paired" the val
 
 import zlib
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,21 +17,21 @@ from ..models.hooks import at_rest
 from ..models.outputs import run_model
 from ..models.sites import visited
 from ..models.vit import ViT
+from ..options import Baseline
 from .clean import CleanRun
 from .gates import Ablated
 
-BASELINES = ("zero", "mean", "resample", "paired")
 BATCH = 64  # reference images run at a time
 
 Ablation = Callable[[CleanRun, int], Ablated]  # a run, and the number of its first image -> the ablated channels
 
 
-def baseline_named(baseline: str | None, reference: object) -> str:
+def baseline_named(baseline: Baseline | None, reference: object) -> Baseline:
     """The baseline meant: None is "mean" where there are reference images, else "zero"."""
     return baseline or ("zero" if reference is None else "mean")
 
 
-def ablation(vit: ViT, baseline: str, reference: Tensor | None, n_images: int, seed: int = 0) -> Ablation:
+def ablation(vit: ViT, baseline: Baseline, reference: Tensor | None, n_images: int, seed: int = 0) -> Ablation:
     """What gives a run's ablated channels. ``reference`` (R, C, H, W) are images transformed as the model wants it."""
     ablated = ablated_by(vit, baseline, reference, n_images, seed)
 
@@ -41,7 +42,7 @@ def ablation(vit: ViT, baseline: str, reference: Tensor | None, n_images: int, s
 
 
 def ablated_by(
-    vit: ViT, baseline: str, reference: Tensor | None, n_images: int, seed: int = 0
+    vit: ViT, baseline: Baseline, reference: Tensor | None, n_images: int, seed: int = 0
 ) -> Callable[[Tensor, Tensor, int], Ablated]:
     """What gives the ablated channels of images (B, C, H, W), the classes (B,) they are explained by, and the first one's number."""
     check_reference(baseline, reference, n_images)
@@ -56,9 +57,9 @@ def ablated_by(
     return lambda images, target, _first: _channels(vit, reference[_drawn(images, target, classes, seed)])[0]
 
 
-def check_reference(baseline: str, reference: Tensor | None, n_images: int) -> None:
+def check_reference(baseline: Baseline, reference: Tensor | None, n_images: int) -> None:
     """Refuse a baseline that isn't known, or that these reference images don't serve."""
-    check_one_of("baseline", baseline, BASELINES)
+    check_one_of("baseline", baseline, get_args(Baseline))
     if baseline == "zero":
         if reference is not None:
             raise InputError("reference goes with baseline 'mean', 'resample' or 'paired'; expected none with 'zero'")

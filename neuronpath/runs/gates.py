@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.outputs import widest
+from ..options import Rule
 from .clean import CleanRun, gradients_of
 from .influence import Grid
 from .quadrature import nodes_and_weights
@@ -63,7 +64,7 @@ def clean_gates(run: CleanRun) -> list[Tensor]:
 def mean_gates(
     run: CleanRun,
     path: Tensor | None,
-    method: str,
+    method: Rule,
     n_steps: int,
     ablated: Ablated = None,
     images: Tensor | None = None,

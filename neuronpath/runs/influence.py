@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..models.outputs import widest
+from ..options import Rule
 from ..units import on_path, scaled
 from .clean import CleanRun
 from .quadrature import nodes_and_weights
@@ -55,7 +56,7 @@ class Influence:
 class Quadrature:
     """A rule and its number of nodes; ``n_steps=None`` leaves the number to the estimator."""
 
-    method: str = "gausslegendre"
+    method: Rule = "gausslegendre"
     n_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ def path_hidden(run: CleanRun, path: Tensor, rows: Tensor, alpha: Tensor | float
 
 
 def mean_gradients(
-    run: CleanRun, path: Tensor, method: str, n_steps: int, images: Tensor | None = None
+    run: CleanRun, path: Tensor, method: Rule, n_steps: int, images: Tensor | None = None
 ) -> list[Tensor]:
     """G of every unit while ``path`` (B, S, K) scales: a site (b, T, U), for all images or the b named.
 

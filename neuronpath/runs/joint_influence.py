@@ -6,12 +6,13 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputError, check_one_of, checked
+from ..checks import InputError, checked
 from ..data.given import Images, Target, as_images
 from ..models.hooks import at_rest
 from ..models.outputs import Output
 from ..models.view import view
 from ..models.vit import ViT
+from ..options import Baseline, Influenced, Rule, Token, Units
 from ..units import as_index
 from .baselines import ablation, baseline_named
 from .clean import clean_runs
@@ -26,13 +27,13 @@ def joint_influence(
     path: Tensor | Sequence,
     target: Target = None,
     *,
-    units: str | None = None,
-    token: str | None = None,
-    influence: str = "frozen",
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    influence: Influenced = "frozen",
+    baseline: Baseline | None = None,
     reference: Images | None = None,
     output: Output = "prob",
-    quadrature: str | None = None,
+    quadrature: Rule | None = None,
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
 ) -> Influence:
@@ -60,11 +61,10 @@ def joint_influence(
     Raises:
         InputError: (a ValueError) for an argument that can't be used, in one line.
     """
-    check_one_of("influence", influence, ("frozen", "live"))
     vit = view(model, token, units)
     images = as_images(images, model)
     reference = as_images(reference, model, "reference")
-    rule = Quadrature(quadrature or {"frozen": "gausslegendre", "live": "clenshawcurtis"}[influence], n_steps)
+    rule = Quadrature(quadrature or ("clenshawcurtis" if influence == "live" else "gausslegendre"), n_steps)
     baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":
         raise InputError("baseline is a choice of influence 'live'; expected none with 'frozen'")

@@ -1,16 +1,15 @@
 """Nodes and weights on [0, 1], by captum's names."""
 
+from typing import get_args
+
 import numpy as np
 from numpy.polynomial.legendre import Legendre
 
-from ..checks import InputError
-
-QUADRATURES = (
-    "clenshawcurtis", "gausslegendre", "gaussradau", "riemann_left", "riemann_middle", "riemann_right", "riemann_trapezoid",
-)  # fmt: skip
+from ..checks import InputError, check_one_of
+from ..options import Rule
 
 
-def nodes_and_weights(method: str, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
+def nodes_and_weights(method: Rule, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """``n_steps`` nodes in [0, 1] and their weights, each of shape (n_steps,), float64; the weights sum to 1.
 
     The rules are captum's, but for ``riemann_trapezoid``: captum 0.9 gives each of its n nodes a weight of 1/n (the
@@ -19,8 +18,7 @@ def nodes_and_weights(method: str, n_steps: int) -> tuple[np.ndarray, np.ndarray
     (Abramowitz and Stegun, 25.4.31, turned round). ``clenshawcurtis`` isn't either: its nodes are among those of twice as many less
     one, so that adding nodes keeps those that were run (Clenshaw and Curtis, Numerische Mathematik 2, 1960).
     """
-    if method not in QUADRATURES:
-        raise InputError(f"quadrature {method!r} is unknown; expected one of {', '.join(QUADRATURES)}")
+    check_one_of("quadrature", method, get_args(Rule))
     fewest = 2 if method in ("riemann_trapezoid", "clenshawcurtis") else 1
     if isinstance(n_steps, bool) or not isinstance(n_steps, int | np.integer) or not fewest <= n_steps <= 1000:
         raise InputError(f"n_steps is {n_steps!r}; expected a whole number from {fewest} to 1000 for {method}")

@@ -66,9 +66,9 @@ def test_images_of_ones_own_in_batches(circuit, tmp_path):
 
 
 def test_bad_arguments_are_refused_in_one_line(circuit, tmp_path):
-    refused(circuit("--criterion", "hold"), "criterion 'hold' is unknown", "'keep', 'break', 'both'")
+    refused(circuit("--criterion", "hold"), "'--criterion': 'hold' is not one of 'keep', 'break', 'both'")
     refused(circuit("--keep", 2), "keep is 2.0")
-    refused(circuit("--baseline", "mode"), "baseline 'mode' is unknown")
+    refused(circuit("--baseline", "mode"), "'--baseline': 'mode' is not one of 'zero', 'mean'")
     refused(circuit("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no images were named")
     (tmp_path / "c.json").write_text("precious")
     refused(circuit("--out", tmp_path / "c.json"), "c.json exists already", "--overwrite")

@@ -156,7 +156,7 @@ def test_curves(evaluate, folder, tmp_path):
 
 def test_bad_input(evaluate, folder, tmp_path):
     refused(evaluate("--methods", "joint,gusto"), "'gusto'", "activation, causal")
-    refused(evaluate("--target", "both"), "'both'", "'label', 'predicted'")
+    refused(evaluate("--target", "both"), "'--target': 'both' is not one of 'predicted', 'label'")
     refused(evaluate("--model", "vit_tiny_patch16_224", "--no-pretrained"), "no folder was named")
     refused(evaluate(tmp_path / "nowhere"), "nowhere is no folder")
     (tmp_path / "empty").mkdir()

@@ -233,7 +233,7 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--quadrature", "simpson"), "simpson", "gausslegendre")
     refused(find_path(digit, "--top-k", 0), "top_k is 0", "from 1 to 4, the heads of a block")
     refused(find_path(digit, "--top-k", 257), "top_k is 257")
-    refused(find_path(digit, "--output", "loss"), "loss", "prob, logit")
+    refused(find_path(digit, "--output", "loss"), "'loss' is not one of 'prob', 'logit'")
     refused(find_path(digit, "--preset", "thesis"), "thesis", "paper")
     refused(find_path(digit, "--method", "magic"), "magic", "activation, causal")
     refused(find_path(digit, "--method", "causal", "--preset", "paper"), "preset 'paper' has method 'joint'")
@@ -338,7 +338,8 @@ def test_tokens_and_outputs(find_path, digit):
         find_path(digit, "--token", "patch"), "token is 'patch'", "in the last block", "expected 'auto', 'cls' or 'all'"
     )
     refused(
-        find_path(digit, "--token", "cls_token"), "'cls_token' is unknown", "'auto', 'pooled', 'cls', 'patch', 'all'"
+        find_path(digit, "--token", "cls_token"),
+        "'--token': 'cls_token' is not one of 'auto', 'pooled', 'cls', 'patch', 'all'",
     )
 
 

@@ -139,7 +139,7 @@ def test_refusals(demo, early):
         (lambda: nph.with_exits(model, [7]), r"at is \[7\]; expected blocks of 0 to 6, ascending"),
         (lambda: nph.with_exits(model, [3, 1]), r"at is \[3, 1\]; expected"),
         (lambda: nph.with_exits(model, []), r"at is \[\]; expected"),
-        (lambda: nph.with_exits(model, "ends"), "at 'ends' is unknown; expected one of 'loops'"),
+        (lambda: nph.with_exits(model, "ends"), "at is 'ends'; expected 'loops', or a sequence of whole numbers"),
         (lambda: nph.predict(model, images), "VisionTransformer has no exits; expected what with_exits gave"),
         (lambda: nph.predict(early, images, 0.0), "confidence is 0.0; expected a finite number above 0 and at most 1"),
         (lambda: nph.predict(early, images, 1.5), "confidence is 1.5; expected"),

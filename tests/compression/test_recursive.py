@@ -330,7 +330,10 @@ def test_refusals(demo):
             lambda: nph.recursive(model, 2, init="lower", rank=65),
             r"rank is 65, and attn.qkv of block 0 is \(192, 64\); expected at",
         ),
-        (lambda: nph.recursive(model, 2, init="lower", rank="all"), "rank 'all' is unknown; expected one of 'full'"),
+        (
+            lambda: nph.recursive(model, 2, init="lower", rank="all"),
+            "rank is 'all'; expected a whole number, or 'full'",
+        ),
         (lambda: nph.recursive(model, 2, init="lower", rank=-1), "rank is -1"),
         (lambda: nph.low_rank(model), "rank is None and keep is None; expected one of them"),
         (lambda: nph.low_rank(model, 3, 0.5), "rank is 3 and keep is 0.5; expected one of them"),

@@ -1,14 +1,17 @@
 """Nodes and weights against captum's, against numpy's integrals, and against integrals known exactly."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from captum.attr._utils.approximation_methods import SUPPORTED_METHODS, approximation_parameters
 
-from neuronpath.runs.quadrature import QUADRATURES, nodes_and_weights
+from neuronpath.options import Rule
+from neuronpath.runs.quadrature import nodes_and_weights
 
 
 def test_the_names_are_captums():
-    assert sorted(QUADRATURES) == sorted({*SUPPORTED_METHODS, "gaussradau", "clenshawcurtis"})
+    assert sorted(get_args(Rule)) == sorted({*SUPPORTED_METHODS, "gaussradau", "clenshawcurtis"})
 
 
 @pytest.mark.parametrize("n_steps", [2, 3, 20, 51])
@@ -54,7 +57,7 @@ def test_clenshawcurtis_is_exact_for_polynomials_and_nested(n_steps):
     assert (nodes_and_weights("clenshawcurtis", 2 * n_steps - 1)[0][::2] == nodes).all()
 
 
-@pytest.mark.parametrize("method", QUADRATURES)
+@pytest.mark.parametrize("method", get_args(Rule))
 def test_every_rule_approaches_the_integral(method):
     exact = np.e - 1
     errors = [

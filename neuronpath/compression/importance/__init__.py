@@ -8,11 +8,12 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ...checks import InputError, InputTypeError, check_count, checked
 from ...data.given import Classes, Images, Target, as_images
 from ...models.outputs import Output
-from ...models.view import TOKENS, check_model, view
+from ...models.view import check_model, view
 from ...models.vit import ViT
+from ...options import ImportanceName, Token, Units
 from ...paths.neuron_paths import NeuronPaths, check_any
 from . import activation, causal, complete, frequency, magnitude, path, random, taylor  # noqa: F401  (they register)
 from .registry import Calibration, importance_named, list_importances, register_importance
@@ -25,10 +26,10 @@ def importance(
     source: NeuronPaths | nn.Module | ViT,
     images: Images | None = None,
     *,
-    by: str | None = None,
-    units: str | None = None,
+    by: ImportanceName | None = None,
+    units: Units | None = None,
     target: Target = None,
-    tokens: str = "all",
+    tokens: Token = "all",
     output: Output = "prob",
     batch_size: int = 64,
     seed: int = 0,
@@ -77,7 +78,6 @@ def importance(
         >>> [tuple(block.shape) for block in nph.importance(model, images[:8], units="heads")][:2]
         [(4,), (4,)]
     """
-    check_one_of("tokens", tokens, TOKENS)
     if by == "joint":
         warnings.warn("importance(by='joint') is called by='complete' now", FutureWarning, stacklevel=2)
         by = "complete"

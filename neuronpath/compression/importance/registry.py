@@ -12,6 +12,7 @@ from ...data.given import Target
 from ...models.hooks import at_rest
 from ...models.outputs import Output
 from ...models.vit import ViT
+from ...options import ImportanceSource
 from ...runs.clean import CleanRun, clean_runs
 
 SOURCES = {"paths": "neuron paths", "images": "a model", "weights": "a model"}
@@ -26,7 +27,7 @@ class Importance:
     """
 
     name: str
-    source: str
+    source: ImportanceSource
     of: Callable[..., list[Tensor]]
 
 
@@ -60,7 +61,7 @@ _IMPORTANCES: dict[str, Importance] = {}
 
 
 @checked
-def register_importance(name: str, source: str) -> Callable[[Callable], Callable]:
+def register_importance(name: str, source: ImportanceSource) -> Callable[[Callable], Callable]:
     """Decorate a function that measures an importance, to be found under this name; see :class:`Importance`."""
     check_one_of("source", source, tuple(SOURCES))
 
@@ -72,14 +73,14 @@ def register_importance(name: str, source: str) -> Callable[[Callable], Callable
 
 
 @checked
-def list_importances(*sources: str) -> list[str]:
+def list_importances(*sources: ImportanceSource) -> list[str]:
     """The names that ``importance(by=...)`` takes; with ``sources`` ("paths", "images", "weights") those made of them."""
     for source in sources:
         check_one_of("source", source, tuple(SOURCES))
     return sorted(name for name, found in _IMPORTANCES.items() if not sources or found.source in sources)
 
 
-def importance_named(name: str, *sources: str) -> Importance:
+def importance_named(name: str, *sources: ImportanceSource) -> Importance:
     """The importance; refuses one that isn't made of any of these sources."""
     known = list_importances(*sources)
     if name not in known:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_count, check_number, check_one_of, checked
+from ...checks import check_count, check_number, checked
 from ...data.given import Images, as_images
 from ...models.outputs import as_target
 from ...models.vit import ViT
-from .live import RULES, Live, Rule, stops_of, with_its_exits
+from ...options import ExitRule, Sureness
+from .live import Live, Rule, stops_of, with_its_exits
 from .schedules import compact
 from .steps import scores
 
@@ -39,7 +40,7 @@ class Prediction:
 class ExitThreshold:
     """The threshold that :func:`calibrate_exits` chose, and what it does on the images that it was chosen on."""
 
-    by: str
+    by: ExitRule
     confidence: float
     accuracy: float
     full_accuracy: float
@@ -53,7 +54,7 @@ def predict(
     images: Images,
     confidence: float = 0.9,
     *,
-    by: str = "confidence",
+    by: ExitRule = "confidence",
     patience: int = 2,
     batch_size: int = 64,
 ) -> Prediction:
@@ -108,7 +109,7 @@ def calibrate_exits(
     labels: Sequence[int] | Tensor,
     max_loss: float = 0.005,
     *,
-    by: str = "confidence",
+    by: Sureness = "confidence",
     batch_size: int = 64,
 ) -> ExitThreshold:
     """The lowest threshold that costs at most ``max_loss`` of the last block's accuracy, here and at every threshold above it.
@@ -123,7 +124,6 @@ def calibrate_exits(
         max_loss: the share of accuracy that may be lost, from 0 to 1.
         by: "confidence" or "entropy", as for :func:`predict`.
     """
-    check_one_of("by", by, RULES[:2])
     if max_loss != 0:
         check_number("max_loss", max_loss, 0, 1)
     steps, exits = with_its_exits(model)

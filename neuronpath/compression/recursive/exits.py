@@ -2,11 +2,11 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ...checks import InputError, InputTypeError, check_one_of, checked
+from ...checks import InputError, InputTypeError, checked
 from ...models.hooks import alone
 from ...models.view import inner_of, view
 from ...models.vit import ViT
@@ -32,7 +32,9 @@ class Exits(nn.Module):
 
 
 @checked
-def with_exits(model: nn.Module | ViT, at: str | Sequence[int] = "loops", shared: bool = True) -> nn.Module:
+def with_exits(
+    model: nn.Module | ViT, at: Literal["loops"] | Sequence[int] = "loops", shared: bool = True
+) -> nn.Module:
     """A copy of the model that can answer early, by :func:`predict` and :class:`Server`; called as it is it answers as before.
 
     Exits want training: :func:`distil` trains them together with the model.
@@ -49,11 +51,7 @@ def with_exits(model: nn.Module | ViT, at: str | Sequence[int] = "loops", shared
     vit = view(model)
     Steps(vit)  # refuses what has no head
     last = len(vit.blocks) - 1
-    if isinstance(at, str):
-        check_one_of("at", at, ("loops",))
-        blocks = [end for end in vit.loop_ends if end < last]
-    else:
-        blocks = [int(block) for block in at]
+    blocks = [end for end in vit.loop_ends if end < last] if isinstance(at, str) else [int(block) for block in at]
     if not blocks or blocks != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < last:
         raise InputError(
             f"at is {at}; expected blocks of 0 to {last - 1}, ascending, each once: the last needs no exit"

@@ -10,11 +10,10 @@ from ...checks import InputError
 from ...models.hooks import at_rest, eager, in_turn
 from ...models.outputs import run_model
 from ...models.vit import ViT
+from ...options import Layout
 
-LAYOUTS = ("cycle", "sequence", "phases")
 
-
-def shared_block(vit: ViT, unique: int, layout: str, images: Tensor | None) -> list[int]:
+def shared_block(vit: ViT, unique: int, layout: Layout, images: Tensor | None) -> list[int]:
     """For every block the number of the shared block that it is a pass through, 0 to unique - 1, each at least once."""
     n = len(vit.blocks)
     if layout == "cycle":

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from ...checks import InputTypeError, check_count, check_number, check_one_of
 from ...models.view import view
 from ...models.vit import ViT
+from ...options import ExitRule
 from .exits import Exits, exits_of
 from .mixing import Shared
 from .steps import Steps, scores
-
-RULES = ("confidence", "entropy", "patience")
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,11 @@ class Rule:
     """When an image leaves: see :func:`predict`."""
 
     confidence: float
-    by: str = "confidence"
+    by: ExitRule = "confidence"
     patience: int = 2
 
     def __post_init__(self) -> None:
-        check_one_of("by", self.by, RULES)
+        check_one_of("by", self.by, get_args(ExitRule))
         check_number("confidence", self.confidence, 0, 1)
         check_count("patience", self.patience)
 

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from ...checks import InputTypeError
 from ...models.around import answered
 from ...models.factored import PARTS, Thin, pairs_in, parts_of
+from ...options import Mixing
 from .steps import Steps
 
-HOW = ("gather", "group")
+HOW: tuple[Mixing, ...] = ("gather", "group")
 CYCLE = "expected recursive(layout='cycle') with exits behind its loops, or mix='own'"
 
 

@@ -4,25 +4,24 @@ After Bae et al., "Relaxed Recursive Transformers: Effective Parameter Sharing w
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...checks import InputError, InputTypeError, check_count, check_one_of, checked
+from ...checks import InputError, InputTypeError, check_count, checked
 from ...data.given import Images, as_images
 from ...models.adapters import merged
 from ...models.factored import parts_of
 from ...models.hooks import alone
 from ...models.view import check_model, inner_of, view
 from ...models.vit import ViT
+from ...options import Init, Layout
 from ..factors import ROUNDS, Inputs, fit, product
 from ..low_rank import check_rank
 from ..matrices import Matrix, make_of, second_moments, table_of
-from .layout import LAYOUTS, shared_block
-
-INITS = ("fitted", "average", "stepwise", "lower")
-FULL = "full"
+from .layout import shared_block
 
 
 @checked
@@ -30,9 +29,9 @@ def recursive(
     model: nn.Module | ViT,
     unique: int,
     *,
-    layout: str = "cycle",
-    init: str = "fitted",
-    rank: int | str = 0,
+    layout: Layout = "cycle",
+    init: Init = "fitted",
+    rank: int | Literal["full"] = 0,
     images: Images | None = None,
     progress: bool = False,
 ) -> nn.Module:
@@ -67,17 +66,13 @@ def recursive(
     """
     vit = view(model)
     n = len(vit.blocks)
-    check_one_of("layout", layout, LAYOUTS)
-    check_one_of("init", init, INITS)
     check_count("unique", unique)
     if unique > n:
         raise InputError(f"unique is {unique}, more than the {n} blocks; expected at most {n}")
     check_model(vit.model)
     table = table_of(vit)
     _check_alike(table, type(vit.model).__name__)
-    if isinstance(rank, str):
-        check_one_of("rank", rank, (FULL,))
-    else:
+    if not isinstance(rank, str):
         check_count("rank", rank, 0)
         check_rank(rank, table)
     images = as_images(images, model)

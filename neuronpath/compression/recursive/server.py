@@ -8,23 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ...checks import InputError, InputTypeError, check_count, check_one_of, checked, odd_tensor
+from ...checks import InputError, InputTypeError, check_count, checked, odd_tensor
 from ...data.given import Images, parts
 from ...models.factored import merge
 from ...models.hooks import alone
 from ...models.vit import ViT
+from ...options import Aim, ExitRule, Mixing, Schedule
 from .live import Live, Rule, stops_of, with_its_exits
 from .mixing import HOW, Shared
 from .schedules import SCHEDULES
 from .simulate import BlockTimes, simulate
 
-CHOICES = ("queues", "compact", "mixed")  # of "auto"
+CHOICES: tuple[Schedule, ...] = ("queues", "compact", "mixed")  # of "auto"
 PROBED = 4  # times the slots: images by which "auto" chooses
 REPEATS = 3  # of each time that is measured; their median counts
 
@@ -87,17 +88,14 @@ class Server:
         confidence: float = 0.9,
         *,
         slots: int = 32,
-        schedule: str = "auto",
-        objective: str = "throughput",
-        by: str = "confidence",
+        schedule: Literal["auto"] | Schedule = "auto",
+        objective: Aim = "throughput",
+        by: ExitRule = "confidence",
         patience: int = 2,
-        mix: str = "auto",
+        mix: Mixing = "auto",
     ) -> None:
         self.rule = Rule(confidence, by, patience)
         check_count("slots", slots)
-        check_one_of("schedule", schedule, ("auto", *SCHEDULES))
-        check_one_of("objective", objective, ("throughput", "latency"))
-        check_one_of("mix", mix, ("auto", "own", *HOW))
         self.slots, self.schedule, self.objective, self.mix = slots, schedule, objective, mix
         own, _ = with_its_exits(model)
         with alone(own.vit.model):
@@ -184,13 +182,15 @@ class Server:
     def _choose(self, depths: Sequence[int], image: Tensor) -> None:
         """Take over the schedule, and the way to mix, that is best on paper for images that leave at these depths."""
         best = (float("inf"), self.schedule, self.mix, self.shared)
-        for mix in ("own", *HOW) if self.mix == "auto" else (self.mix,):
+        mixings: tuple[Mixing, ...] = ("own", *HOW) if self.mix == "auto" else (self.mix,)
+        for mix in mixings:
             try:
                 self.shared = Shared(self.steps, self.stops, mix) if mix in HOW else None
                 times = self.block_times(image)
             except InputTypeError:  # blocks that can't mix so
                 continue
-            for schedule in ("mixed",) if mix in HOW else CHOICES:
+            schedules: tuple[Schedule, ...] = ("mixed",) if mix in HOW else CHOICES
+            for schedule in schedules:
                 paper = simulate(depths, times, schedule, self.slots)
                 cost = paper.seconds if self.objective == "throughput" else paper.latency
                 best = min(best, (cost, schedule, mix, self.shared), key=lambda each: each[0])

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checks import InputError, check_count, check_one_of, checked, shown
+from ...checks import InputError, check_count, checked, shown
+from ...options import Schedule
 from .live import Batch, groups_of
 from .schedules import SCHEDULES
 
@@ -84,7 +85,7 @@ class Paper:
 
 @checked
 def simulate(
-    exit_depths: Sequence[int] | Tensor, block_times: BlockTimes, schedule: str = "queues", slots: int = 32
+    exit_depths: Sequence[int] | Tensor, block_times: BlockTimes, schedule: Schedule = "queues", slots: int = 32
 ) -> Simulation:
     """How fast :class:`Server` would be, without running a model.
 
@@ -97,7 +98,6 @@ def simulate(
     Raises:
         InputError: for a depth at which ``block_times`` has no exit.
     """
-    check_one_of("schedule", schedule, tuple(SCHEDULES))
     check_count("slots", slots)
     depths = exit_depths.flatten().tolist() if isinstance(exit_depths, Tensor) else list(exit_depths)
     if not depths:

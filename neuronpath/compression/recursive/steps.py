@@ -13,6 +13,7 @@ from ...models.hooks import at_rest, eager
 from ...models.outputs import run_model
 from ...models.view import view
 from ...models.vit import Extra, ViT
+from ...options import Sureness
 
 
 class Steps:
@@ -67,7 +68,7 @@ class Steps:
         return x
 
 
-def scores(logits: Tensor, by: str) -> Tensor:
+def scores(logits: Tensor, by: Sureness) -> Tensor:
     """How sure logits (..., classes) are, from 0 to 1: the largest probability, or 1 less the entropy as a share of the largest."""
     p = logits.float().softmax(-1)
     if by == "confidence":

@@ -28,6 +28,7 @@ from ...methods import find_path
 from ...methods.registry import check_top_k
 from ...models.outputs import logits_of
 from ...models.view import view
+from ...options import Scope
 from .data import Data
 from .files import at_work, run_of, write_run
 from .plan import Plan
@@ -102,7 +103,7 @@ class _Bench:
             return importance(find_path(self.model, images, labels, token="all", method=self.plan.method, top_k=top_k))
         return importance(self.model, images, by=by, target=labels, seed=seed)
 
-    def pruned(self, seed: int, importance: str, scope: str, keep: float, recovered: bool) -> dict[str, Any]:
+    def pruned(self, seed: int, importance: str, scope: Scope, keep: float, recovered: bool) -> dict[str, Any]:
         """Accuracy and cost of one pruned model."""
         start = time.perf_counter()
         values = self.once((importance, seed), lambda: self.importance(importance, seed))

@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ...checks import InputError, check_one_of
 from ...compression.importance import list_importances
-from ...compression.prune import SCOPES
 from ...methods.registry import method_named
+from ...options import ImportanceName, MethodName, Protocol, Scope
 
 IMPORTANCES = ("path", *list_importances("images", "weights"))
 MOST = 1000  # seeds, epochs: what is typed wrong shall not run for ever
@@ -19,21 +19,24 @@ PAPER_K, PAPER_SHARES = (1, 5, 10, 20, 50), (0.1, 0.3, 0.5, 1.0)
 class Plan:
     """What is run. ``protocol`` "prune" really prunes; "paper" masks a class's neurons on the tokens that the head pools."""
 
-    importances: Sequence[str] = IMPORTANCES
+    importances: Sequence[ImportanceName] = IMPORTANCES
     keeps: Sequence[float] = (0.5, 0.25, 0.125, 0.0625)
-    scopes: Sequence[str] = SCOPES
+    scopes: Sequence[str] = get_args(Scope)
     seeds: int = 3
     calibration: int = 256  # images a seed
-    method: str = "causal"  # of find_path, for the paths behind "path", which are found on all tokens
+    method: MethodName = "causal"  # of find_path, for the paths behind "path", which are found on all tokens
     top_k: int | None = None  # their neurons a block; None is a quarter of the narrowest block
     compensate: bool = False
     recover_epochs: int = 0  # above 0: every run once more, recovered on the calibration images
     lr: float = 5e-4  # of recovery
     latency_batch: int = 16
-    protocol: str = "prune"
+    protocol: Protocol = "prune"
 
     def __post_init__(self) -> None:
-        for name, given, known in (("importance", self.importances, IMPORTANCES), ("scope", self.scopes, SCOPES)):
+        for name, given, known in (
+            ("importance", self.importances, IMPORTANCES),
+            ("scope", self.scopes, get_args(Scope)),
+        ):
             for value in given:
                 if value not in known:
                     raise InputError(f"{name} {value!r} is unknown; expected some of {', '.join(known)}")
@@ -46,7 +49,7 @@ class Plan:
         for name in ("seeds", "recover_epochs"):
             if getattr(self, name) > MOST:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at most {MOST}")
-        check_one_of("protocol", self.protocol, ("prune", "paper"))
+        check_one_of("protocol", self.protocol, get_args(Protocol))
         for share in self.keeps:
             if not 0 < share <= 1:
                 raise InputError(f"keep is {share!r}; expected a share above 0 and at most 1")

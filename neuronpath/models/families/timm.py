@@ -7,6 +7,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from ...checks import InputTypeError
+from ...options import Token
 from ..adapters import is_linear
 from ..sites import Site
 from ..view import down_projection, flat, register_vit
@@ -82,7 +83,7 @@ def _sites(index: int, block: Any, model: Any) -> list[Site]:
     return sites
 
 
-def _pools(model: Any) -> str:
+def _pools(model: Any) -> Token:
     """timm's ``global_pool`` in our words."""
     if model.global_pool == "token":
         return "cls"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...checks import InputTypeError
+from ...options import Token
 from ..adapters import is_linear
 from ..hooks import input_replaced, output_from
 from ..sites import Site
@@ -83,7 +84,7 @@ def _sites(index: int, layer: Any, model: Any) -> list[Site]:
     return sites
 
 
-def _head(model: Any, body: Any) -> tuple[Callable[[Tensor], Tensor], str]:
+def _head(model: Any, body: Any) -> tuple[Callable[[Tensor], Tensor], Token]:
     """What makes the output of the last layer's, and which tokens it reads.
 
     A model without a head gives its class token (its pooler's output, where it has one).
