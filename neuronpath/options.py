@@ -40,8 +40,9 @@ Schedule: TypeAlias = Literal["queues", "mixed", "compact", "sync"]
 Aim: TypeAlias = Literal["throughput", "latency"]
 Mixing: TypeAlias = Literal["auto", "own", "gather", "group"]
 
-TaskName: TypeAlias = Literal["find_path", "find_circuit", "activations", "evaluate"]
+TaskName: TypeAlias = Literal["find_path", "find_circuit", "activations", "evaluate", "faithfulness"]
 EngineName: TypeAlias = Literal["local", "ray"] | str
+Suite: TypeAlias = Literal["faithfulness", "cost", "compression"]
 Explained: TypeAlias = Literal["predicted", "label"]
 Column: TypeAlias = Literal["target", "predicted", "label"]
 Split: TypeAlias = Literal["test", "train"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..checks import DONE, InputError
+from ..options import Explained, Suite
 from .options import FIRST, INPUT, METHOD, OUTPUT, Checkpoint, Device, Model, Pretrained, Quiet, Version
 from .sources import model_named
 from .terminal import wrote
@@ -23,7 +24,7 @@ def benchmark(
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     suite: Annotated[
-        str, METHOD(help="faithfulness: paths, circuits, rankings; cost: in F+B; compression: smaller models.")
+        Suite, METHOD(help="faithfulness: paths, circuits, rankings; cost: in F+B; compression: smaller models.")
     ] = "faithfulness",
     limit: Annotated[int, INPUT(min=1, help="Images to measure on, drawn at random.")] = 200,
     reference: Annotated[
@@ -36,7 +37,7 @@ def benchmark(
     methods: Annotated[
         str | None, METHOD(help="Of paths, with commas. [default: live,knowledge,joint,causal,random; of cost three]")
     ] = None,
-    target: Annotated[str, METHOD(help="The class to explain: label or predicted.")] = "label",
+    target: Annotated[Explained, METHOD(help="The class to explain.")] = "label",
     seed: Annotated[int, METHOD(min=0, help="Of the images drawn.")] = 0,
     device: Device = "auto",
     quiet: Quiet = False,

@@ -16,7 +16,7 @@ from ..methods import find_circuit, find_path, rank_units
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
-from ..options import Baseline, Explained, Token, Units
+from ..options import Baseline, Explained, Ranking, Token, Units
 from ..paths.columns import circuits_table, noted, paths_table
 from ..paths.faithfulness import FIGURES
 from ..units import kinds_named, place_of
@@ -118,7 +118,7 @@ def _evaluate(
     )
 
 
-_BY = ("growth",)
+_BY: tuple[Ranking, ...] = ("growth",)
 
 
 def _faithfulness(
@@ -127,11 +127,11 @@ def _faithfulness(
     ids: list[str],
     labels: Labels,
     *,
-    by: Sequence[str] = _BY,
+    by: Sequence[Ranking] = _BY,
     target: Any = "predicted",
-    units: str | None = None,
-    token: str | None = None,
-    baseline: str | None = None,
+    units: Units | None = None,
+    token: Token | None = None,
+    baseline: Baseline | None = None,
     reference: Tensor | None = None,
     seed: int = 0,
 ) -> pa.Table:

@@ -24,6 +24,10 @@ COMMANDS = {
     "circuit": (cli.circuit, ["a.png", "--model", "demo", "--no-controls", "--quiet"]),
     "evaluate": (cli.evaluate, ["classes", "--model", "demo", "--methods", "random", "--quiet"]),
     "explore": (cli.explore, ["--images", "classes", "--model", "demo", "--port", "0"]),
+    "benchmark": (
+        cli.benchmark,
+        ["classes", "--model", "demo", "--out", "made", "--methods", "random", "--limit", "1", "--reference", "0", "--quiet"],
+    ),  # it takes seconds; in a folder that is kept it finds its work done
     "prune-experiment": (
         cli.prune_experiment,
         ["classes", "--model", "demo", "--out", "new/e", "--importances", "random", "--keeps", "0.5", "--scopes", "block",
