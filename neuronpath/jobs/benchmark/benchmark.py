@@ -12,6 +12,7 @@ from ...data.source import Source
 from ...methods import way
 from ...methods.find import architecture
 from ...models.view import view
+from ...options import Explained, Suite
 from ..folder import at_work, values_that_differ
 from ..listing import digest_of_ids, listed
 from .asked import ROWS, Asked
