@@ -131,7 +131,7 @@ def _view(number: int, way: Way, measured: Measured, scale: float) -> Plain:
         **view,
         "drawing": path_drawing(way[number], scale) if isinstance(way, NeuronPaths) else circuit_drawing(way[number]),
         "graph": None if graph is None else graph_drawing(graph),
-        **_maps(None if measured.maps is None else measured.maps[number]),
+        **encoded(None if measured.maps is None else measured.maps[number]),
     }
 
 
@@ -197,7 +197,7 @@ def _effects(values: Sequence[tuple[str, str, Any, str]], clean: float) -> list[
     ]
 
 
-def _maps(maps: Tensor | None) -> Plain:
+def encoded(maps: Tensor | None) -> Plain:
     """Maps (n, h, w) as bytes -127 to 127 of their peaks, row by row, in base64."""
     if maps is None:
         return {"maps": None, "peaks": None}

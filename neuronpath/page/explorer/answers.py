@@ -8,8 +8,11 @@ from tqdm.auto import tqdm
 
 from ...checks import InputError
 from ...data.pixels import short_name
+from ...evaluation.path_graph import path_graph
 from ...methods.circuit import find_circuit
 from ...methods.find import find_path
+from ...paths.graph_layout import FEW
+from ..drawing import graph_drawing
 from ..measured import Measured, Way, measured_on
 from ..render import html
 from ..scene import scene
@@ -50,8 +53,9 @@ def _seconds(ask: Ask) -> Plain:
         "forward": forward,
         "path": 45 * forward,
         "circuit": 60 * forward,
-        "pixels": 100 * forward,
-        "made": 500 * forward,
+        "graph": 25 * forward,
+        "pixels": 60 * forward,
+        "made": 300 * forward,
     }
 
 
@@ -61,9 +65,9 @@ def found_for(ask: Ask, kind: str) -> Way:
     def find() -> Way:
         model, image = ask.model, ask.image
         method: Callable[..., Way] = find_path if kind == "path" else find_circuit
-        return method(model.vit, image.pixels[ask.number][None], names=[image.name], class_names=model.class_names)
+        return method(model.apart, image.pixels[ask.number][None], names=[image.name], class_names=model.class_names)
 
-    return ask.once(kind, find)
+    return ask.once(kind, find, slow=True)
 
 
 def measured(ask: Ask, way: Way, graph: Any = False) -> Measured:
@@ -71,7 +75,7 @@ def measured(ask: Ask, way: Way, graph: Any = False) -> Measured:
     pixels = ask.image.pixels[ask.number][None]
     with tqdm(disable=True) as bar:
         return measured_on(
-            ask.model.vit, pixels, way, factor=2.0, n_likes=1, graph=graph, reference=None, batch_size=1, bar=bar
+            ask.model.apart, pixels, way, factor=2.0, n_likes=1, graph=graph, reference=None, batch_size=1, bar=bar
         )
 
 
@@ -95,7 +99,21 @@ def explain(ask: Ask) -> Plain:
         fragment = html("explorer/way.html", way=shown["ways"][0], view=shown["images"][0]["views"][0], factor=2.0)
         return {"scene": shown, "html": fragment}
 
-    return ask.once(("scene", kind), draw)
+    return ask.once(("scene", kind), draw, slow=True)
+
+
+def graph(ask: Ask) -> Plain:
+    """Which unit feeds which, as HTML."""
+    kind = ask.text("kind", KINDS)
+    way = found_for(ask, kind)
+    if not 0 < len(way.units_of(0)) <= FEW:
+        raise InputError(f"a graph of {len(way.units_of(0))} units isn't drawn; expected 1 to {FEW}")
+
+    def draw() -> Plain:
+        found = path_graph(ask.model.apart, ask.image.pixels[ask.number][None], way)
+        return {"html": html("explorer/graph.html", view=graph_drawing(found))}
+
+    return ask.once(("graph", kind), draw, slow=True)
 
 
 def change(ask: Ask) -> Plain:

@@ -10,7 +10,7 @@ const tile = ({ id, name, truth }, into) => {
   picture.loading = "lazy";
   picture.alt = "";
   picture.src = `/picture/${id}`;
-  button.addEventListener("click", () => open(id));
+  button.addEventListener("click", () => comparing() ? compare({ image: id, model: at.model }) : open(id));
   return button;
 };
 
@@ -90,6 +90,51 @@ every("input[name=model]").forEach((radio) => radio.addEventListener("change", (
   kinds();
   if (at.image) open(at.image);
 }));
+
+// ---- comparing: another image is picked from the strip
+
+const comparing = () => one("compare").getAttribute("aria-pressed") === "true";
+const pick = (on) => {
+  one("compare").setAttribute("aria-pressed", on);
+  one("strip").classList.toggle("picking", on);
+  tell(on ? "Choose the image to compare with, above." : null);
+};
+one("compare").addEventListener("click", () => pick(!comparing()));
+one("models-compared")?.addEventListener("click", () => compare({ image: at.image, model: 1 - at.model }));
+document.addEventListener("keydown", (event) => event.key === "Escape" && comparing() && pick(false));
+
+const compare = async (other) => {
+  pick(false);
+  const section = one("compared"), table = section.querySelector("table");
+  section.hidden = false;
+  busy(table, `Comparing the ${at.kind}s`, at.seconds?.[at.kind]);
+  section.scrollIntoView({ block: "nearest" });
+  const found = await ask("compare", "compare", { kind: at.kind, other });
+  table.replaceChildren();
+  if (!found) return section.hidden = true;
+  const head = element("tr", null, element("thead", null, table));
+  element("th", "", head);
+  found.sides.forEach((side) => {
+    const cell = element("th", null, head);
+    cell.scope = "col";
+    const picture = element("img", null, cell);
+    picture.src = `/picture/${side.id}`;
+    picture.alt = "";
+    element("span", about.models.length > 1 ? `${side.name}, ${side.model}` : side.name, cell);
+  });
+  const body = element("tbody", null, table);
+  found.rows.forEach(({ what, cells, differs }) => {
+    const row = element("tr", null, body, differs ? "differs" : "same");
+    element("th", what, row).scope = "row";
+    cells.forEach((cell) => element("td", cell ?? "none", row));
+  });
+  const { shared } = found;
+  section.querySelector(".facts").textContent = shared
+    ? `${shared.units} of ${shared.of} units are in both; of random units it would be ${shared.chance}.` : "Two models: their units aren't the same ones, whatever their numbers.";
+  one("compared-name").focus({ preventScroll: true });
+  section.scrollIntoView({ block: "nearest", behavior: "smooth" });
+};
+one("differing").addEventListener("change", (event) => one("compared").classList.toggle("all", !event.target.checked));
 
 const any = one("any").elements;
 const kinds = () => {

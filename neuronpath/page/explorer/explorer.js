@@ -114,7 +114,9 @@ const showMap = (point) => {
 };
 
 const mark = () => {
-  every("#way .point").forEach((point) => {
+  every(".edge", one("feeds")).forEach((edge) => edge.classList.toggle("on", at.unit && [edge.dataset.from, edge.dataset.to].includes(at.unit.key)));
+  one("feeds").querySelector("svg")?.classList.toggle("picked", Boolean(one("feeds").querySelector(".edge.on")));
+  every("#way .point, #feeds .node").forEach((point) => {
     const chosen = point.dataset.key === at.unit?.key;
     point.classList.toggle("pinned", chosen);
     point.setAttribute("aria-pressed", chosen);
@@ -123,20 +125,20 @@ const mark = () => {
 };
 
 const wire = () => {
-  const points = every("#way .point");
-  points.forEach((point, number) => {
+  const all = every("#way .point");
+  all.forEach((point, number) => {
     for (const moment of ["mouseenter", "focus"]) point.addEventListener(moment, () => {
       showMap(point);
-      every("#way .point").forEach((each) => each.classList.toggle("on", each === point));
+      all.forEach((each) => each.classList.toggle("on", each === point));
     });
     point.addEventListener("mouseleave", () => {
       point.classList.remove("on");
       showMap(pointOf(at.unit?.key));
     });
-    point.addEventListener("focus", () => points.forEach((each) => each.setAttribute("tabindex", each === point ? 0 : -1)));
+    point.addEventListener("focus", () => all.forEach((each) => each.setAttribute("tabindex", each === point ? 0 : -1)));
     point.addEventListener("click", () => choose(unitOf(point.dataset.key)));
     point.addEventListener("keydown", (event) => {
-      const next = move(points, number, event.key), way = { o: "off", d: "double", m: "mean" }[event.key.toLowerCase()];
+      const next = move(all, number, event.key), way = { o: "off", d: "double", m: "mean" }[event.key.toLowerCase()];
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Enter" || event.key === " ") choose(unitOf(point.dataset.key));
       else if (way) set([point.dataset.key], at.changes.get(point.dataset.key) === way ? "" : way);
@@ -149,11 +151,11 @@ const wire = () => {
 
 const explain = async () => {
   const host = one("way"), kind = at.kind;
-  const seconds = Math.round(at.seconds?.[kind] || 0);
-  host.replaceChildren();
   one("all").hidden = true;
+  one("feeds").hidden = true;
+  delete one("feeds").querySelector("div").dataset.of;
   at.way = null;
-  element("p", `Finding the ${kind}${seconds > 1 ? `, about ${seconds} seconds` : ""} …`, host, "busy");
+  busy(host, `Finding the ${kind}`, at.seconds?.[kind]);
   const found = await ask("way", "explain", { kind });
   if (!found) {
     host.querySelector(".busy")?.remove();
@@ -161,10 +163,34 @@ const explain = async () => {
   }
   at.way = found;
   host.innerHTML = found.html; // the server's own template, everything in it escaped
-  one("all").hidden = !host.querySelector(".point");
+  one("all").hidden = !points();
   wire();
   mark();
-  if (at.unit) choose(at.unit, false);
+  one("feeds").hidden = !points() || points() > 48;
+  if (one("feeds").open) feed();
+  if (at.unit) choose(at.unit);
+};
+
+const points = () => every("#way .point").length;
+
+// the graph, once it is asked for
+const feed = async () => {
+  const host = one("feeds").querySelector("div");
+  if (one("feeds").hidden || host.dataset.of === `${at.image} ${at.model} ${at.kind}`) return;
+  busy(host, "Drawing the graph", at.seconds?.graph);
+  const found = await ask("graph", "graph", { kind: at.kind });
+  if (!found) return host.replaceChildren();
+  host.dataset.of = `${at.image} ${at.model} ${at.kind}`;
+  host.innerHTML = found.html; // as above
+  every(".node", host).forEach((node) => node.addEventListener("click", () => choose(unitOf(node.dataset.key))));
+  mark();
+};
+
+one("feeds").addEventListener("toggle", () => one("feeds").open && feed());
+
+const busy = (host, what, seconds = 0) => {
+  host.replaceChildren();
+  element("p", `${what}${seconds > 1.5 ? `, about ${Math.round(seconds)} seconds` : ""} …`, host, "busy");
 };
 
 // ---- a unit, and what is changed
@@ -174,8 +200,9 @@ const unitOf = (key) => {
   return { key, kind, block: Number(block), index: Number(index), title: `block ${block}, ${kind} ${index}` };
 };
 
-const choose = (unit, scroll = true) => {
+const choose = (unit) => {
   at.unit = unit;
+  showFace();
   const point = pointOf(unit.key);
   one("unit").hidden = false;
   one("unit-name").textContent = unit.title;

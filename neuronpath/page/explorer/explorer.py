@@ -1,5 +1,6 @@
 """What the explorer knows and does: each question of the page is answered by a function, of plain data to plain data."""
 
+import copy
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class Explored:
             raise InputTypeError(f"{self.name} has no classes, so no decision; expected a model with a head")
         return vit
 
+    @cached_property
+    def apart(self) -> ViT:
+        """The view on a copy, on which slow work is done, so that who switches a unit needn't wait for it."""
+        return view(copy.deepcopy(self.vit.model), "all", units_named(self.vit.places))
+
     def name_of(self, label: int) -> str:
         """What a class is called."""
         return class_namer(self.model, self.class_names)(label) or str(label)
@@ -59,6 +65,8 @@ class Explorer:
     given: Given
     limit: int = LIMIT
     turns: Turns = field(default_factory=Turns)
+    slow: Turns = field(default_factory=Turns)
+    """Who may use the models' copies."""
     kept: Kept = field(default_factory=lambda: Kept(MOST_KEPT))
 
     def __post_init__(self) -> None:
@@ -71,11 +79,11 @@ class Explorer:
         for survey in self.surveys:
             Thread(target=survey.run, args=(self.turns, self.ended), daemon=True).start()
 
-    def once(self, key: Hashable, make: Callable[[], Any], gone: Callable[[], bool]) -> Any:
-        """What was found before, else what ``make`` finds alone at the models."""
+    def once(self, key: Hashable, make: Callable[[], Any], turns: Turns, gone: Callable[[], bool]) -> Any:
+        """What was found before, else what ``make`` finds when it is its turn."""
         if (found := self.kept.get(key)) is not None:
             return found
-        with self.turns.turn(gone):
+        with turns.turn(gone):
             found = self.kept.get(key)  # another may have asked the same meanwhile
             return self.kept.put(key, make()) if found is None else found
 
@@ -128,13 +136,14 @@ class Ask:
         place_of(unit, self.model.vit.places)
         return unit
 
-    def about(self, image: str, model: int) -> "Ask":
+    def about(self, other: Plain) -> "Ask":
         """The same question about another image or model."""
-        return Ask(self.explorer, {**self.body, "image": image, "model": model}, self.gone)
+        return Ask(self.explorer, {**self.body, **other}, self.gone)
 
-    def once(self, what: Hashable, make: Callable[[], Any]) -> Any:
-        """What was found of this image and model before, else what ``make`` finds."""
-        return self.explorer.once((self.image.id, self.number, what), make, self.gone)
+    def once(self, what: Hashable, make: Callable[[], Any], slow: bool = False, image: bool = True) -> Any:
+        """What was found of this model, and of this image, before, else what ``make`` finds: alone at the model, or at its copy."""
+        key = (self.image.id if image else None, self.number, what)
+        return self.explorer.once(key, make, self.explorer.slow if slow else self.explorer.turns, self.gone)
 
 
 def run(ask: Ask) -> Tensor:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...checks import InputError
 from ..render import html, palette
-from . import answers
+from . import answers, compare, faces
 from .explorer import Ask, Explorer, Plain, about
 from .gallery import MOST_BYTES, NotHeld
 from .turns import Gone
@@ -45,7 +45,12 @@ JSON, TEXT = "application/json", "; charset=utf-8"
 QUESTIONS: dict[str, Callable[[Ask], Plain]] = {
     "/api/predict": answers.predict,
     "/api/explain": answers.explain,
+    "/api/graph": answers.graph,
     "/api/change": answers.change,
+    "/api/compare": compare.compare,
+    "/api/unit": faces.face,
+    "/api/pixels": faces.pixels,
+    "/api/made": faces.made,
 }
 
 
@@ -237,7 +242,7 @@ class Handler(BaseHTTPRequestHandler):
 def asset(name: str) -> str:
     """The page's script, or its style."""
     parts = {
-        "explorer.js": ("parts.js", "explorer/explorer.js", "explorer/choices.js"),
+        "explorer.js": ("parts.js", "explorer/explorer.js", "explorer/faces.js", "explorer/choices.js"),
         "explorer.css": ("report.css", "explorer/explorer.css"),
     }
     return "\n".join(html(part) for part in parts[name])
