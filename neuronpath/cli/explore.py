@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
+from ..checks import DONE
 from .options import INPUT, MACHINE, Checkpoint, ClassNames, Device, Model, Pretrained, Version
 from .sources import model_named
+from .start import leave_at_once
 from .terminal import say
 
 
@@ -59,4 +61,6 @@ def explore(
         server.serve_forever()
     finally:
         server.server_close()
-    return 0
+        if not explorer.end():
+            leave_at_once("neuronpath")
+    return DONE

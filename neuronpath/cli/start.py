@@ -1,6 +1,7 @@
 """The entry points' first step: from here on Ctrl-C is one line and exit code 130, also while everything else is imported."""
 
 import _thread
+import os
 import signal
 import sys
 import threading
@@ -52,6 +53,15 @@ def interrupted(name: str) -> NoReturn:
     """End with the one line that says so."""
     print(f"{name}: interrupted; no file was left half-written", file=sys.stderr)
     sys.exit(INTERRUPTED)
+
+
+def leave_at_once(name: str) -> NoReturn:
+    """End as after Ctrl-C, also where threads are in the middle of code that can't be interrupted, and would be aborted."""
+    try:
+        interrupted(name)
+    finally:
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def _stop(signal_number: int, _frame: FrameType | None) -> None:

@@ -46,7 +46,7 @@ def _data(scene: Plain) -> Plain:
         }
         for at, way in enumerate(scene["ways"])
     ]
-    return {"ways": ways, "palette": palette(), "units": scene["units"]}
+    return {"ways": ways, "palette": palette(), "units": scene["units"], "faces": scene["faces"]}
 
 
 @cache

@@ -1,5 +1,5 @@
 (() => {
-  const { ways, palette, units } = JSON.parse(document.getElementById("data").textContent);
+  const { ways, palette, units, faces } = JSON.parse(document.getElementById("data").textContent);
   const scale = colours(palette);
 
   // the picture of an image once more, in a link to it
@@ -30,6 +30,13 @@
     if (units) name.href = `${units}${key}.html`;
     facts.append(`: ${figures}${way.peaks[image] ? `, peak on the patches ${way.peaks[image][at]}` : ""}. `);
     if (point === section.pinned) element("em", "Pinned: click it again, or press Escape, to let it go. ", facts);
+    const face = faces[key];
+    if (face?.name) facts.append(`${face.name} `);
+    if (face?.made) {
+      const made = element("img", null, detail, "made");
+      made.src = face.made;
+      made.alt = made.title = "An image made to excite it";
+    }
     if (!likes.length) return;
     facts.append("Most active on:");
     const list = element("ul", null, detail, "likes");
@@ -131,7 +138,7 @@
       article.hidden = !kept;
       if (links.length) links[article.dataset.number].hidden = !kept;
     });
-    const first = document.getElementById("classes");
+    const first = document.querySelector("#by-hand, #classes");
     order.forEach((article) => first ? first.before(article) : document.querySelector("main").append(article));
     order.forEach((article) => links.length && links[0].parentElement.append(links[article.dataset.number]));
     const count = document.getElementById("count");

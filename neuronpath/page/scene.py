@@ -26,17 +26,18 @@ Plain = dict[str, Any]
 def scene(
     images: Tensor, ways: Mapping[str, Way], measured: Mapping[str, Measured], *, model: nn.Module | None = None,
     labels: Tensor | None = None, title: str = "Neuron paths", factor: float = 2.0, pictures: Sequence[str] | None = None,
-    units: str = "", drawn_from: int | None = None,
+    units: str = "", drawn_from: int | None = None, faces: Plain | None = None, changes: Plain | None = None,
 ) -> Plain:  # fmt: skip
     """Everything that is shown of images (B, C, H, W), and of their paths or circuits by ways that have a name each.
 
     ``labels`` are the true classes (B,); ``pictures`` where the images' pictures are, in place of data: addresses; ``units`` where
-    pages of single units are; ``drawn_from`` of how many images these are a sample, where they are one.
+    pages of single units are; ``drawn_from`` of how many images these are a sample, where they are one; ``faces`` what units
+    stand for, by their keys; ``changes`` what one image's units were changed to by hand, and what the model said then.
 
     Keys, beside format and version: title, model, kinds (in words), factor, units, drawn_from; ``images``, for each its picture,
     decision, truth, and ``views``, one a way: target, figures, ``effects`` of what was really run, ``drawing`` and ``graph`` as
     coordinates, ``maps``; ``ways``, for each its name, summary, settings, scale, and ``likes``, the images that units like;
-    ``classes``, how often each unit occurs by class. The schema is ``scene.schema.json`` beside this file.
+    ``classes``, how often each unit occurs by class; ``faces`` and ``changes``. The schema is ``scene.schema.json`` beside this file.
     """
     first = next(iter(ways.values()))
     places = [place for way in ways.values() for place in _places(way)]
@@ -61,6 +62,8 @@ def scene(
         ],
         "ways": [_way(name, way, measured[name], scales[name]) for name, way in ways.items()],
         "classes": _classes(ways),
+        "faces": faces or {},
+        "changes": changes,
     }
 
 

@@ -1,6 +1,7 @@
 """The questions that the page asks about an image: what the model says, its path or circuit, and what it says with units changed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -12,11 +13,11 @@ from ...evaluation.path_graph import path_graph
 from ...methods.circuit import find_circuit
 from ...methods.find import find_path
 from ...paths.graph_layout import FEW
-from ..drawing import graph_drawing
+from ..drawing import graph_drawing, key_of
 from ..measured import Measured, Way, measured_on
-from ..render import html
+from ..render import html, page_of
 from ..scene import scene
-from .changes import as_changes, changed, code_of, control_of
+from .changes import WAYS, as_changes, changed, code_of, control_of
 from .explorer import Ask, Plain, clean, run
 
 SHOWN = 5  # classes, of what the model says as it is and of what it says with units changed
@@ -74,18 +75,21 @@ def measured(ask: Ask, way: Way, graph: Any = False) -> Measured:
     """What is shown of it beside."""
     pixels = ask.image.pixels[ask.number][None]
     with tqdm(disable=True) as bar:
-        return measured_on(
+        found = measured_on(
             ask.model.apart, pixels, way, factor=2.0, n_likes=1, graph=graph, reference=None, batch_size=1, bar=bar
         )
+    return replace(found, likes={})  # of one image there are no favourites; those of the images given are the survey's
 
 
-def scene_of(ask: Ask, ways: dict[str, Way], found: dict[str, Measured], title: str, picture: str | None) -> Plain:
+def scene_of(
+    ask: Ask, ways: dict[str, Way], found: dict[str, Measured], title: str, picture: str | None, **more: Any
+) -> Plain:
     """The scene of the image and its ways."""
     model, image = ask.model, ask.image
     label = None if image.label is None else Tensor([image.label]).long()
     return scene(
         image.pixels[ask.number][None], ways, found, model=model.model, labels=label, title=title,
-        pictures=None if picture is None else [picture],
+        pictures=None if picture is None else [picture], **more,
     )  # fmt: skip
 
 
@@ -109,11 +113,45 @@ def graph(ask: Ask) -> Plain:
     if not 0 < len(way.units_of(0)) <= FEW:
         raise InputError(f"a graph of {len(way.units_of(0))} units isn't drawn; expected 1 to {FEW}")
 
-    def draw() -> Plain:
-        found = path_graph(ask.model.apart, ask.image.pixels[ask.number][None], way)
-        return {"html": html("explorer/graph.html", view=graph_drawing(found))}
+    found = ask.once(
+        ("graph", kind), lambda: path_graph(ask.model.apart, ask.image.pixels[ask.number][None], way), slow=True
+    )
+    return {"html": html("explorer/graph.html", view=graph_drawing(found))}
 
-    return ask.once(("graph", kind), draw, slow=True)
+
+def report(ask: Ask) -> str:
+    """The page of what has been found of the image so far, its changed units among it: one file that needs no server."""
+    kind = ask.text("kind", KINDS)
+    found_for(ask, kind)
+    ways: dict[str, Way] = {each: way for each in KINDS if (way := ask.known(each)) is not None}
+
+    def write() -> str:
+        beside = {each: measured(ask, way, ask.known(("graph", each)) or False) for each, way in ways.items()}
+        return page_of(scene_of(ask, ways, beside, ask.image.name, None, faces=_faces(ask, ways), changes=by_hand))
+
+    changes = as_changes(ask.body.get("changes"), ask.model.vit)
+    by_hand = None
+    if changes:
+        said = change(ask)
+        by_hand = {
+            "units": [[str(unit), WAYS[way]] for unit, way in changes.items()],
+            "says": said["says"]["name"],
+            **{name: said[name] for name in ("flips", "classes")},
+            "code": said["code"].splitlines(),
+        }
+    with ask.explorer.slow.turn(ask.gone):
+        return write()
+
+
+def _faces(ask: Ask, ways: dict[str, Way]) -> Plain:
+    """Of the units that were looked at their names, and the images made for them."""
+    found = {}
+    for unit in {unit for way in ways.values() for unit in way.units_of(0)}:
+        name, made = ask.known(("name", unit), image=False), ask.known(("made", unit), image=False)
+        if name or made:
+            words = f"Goes with {name['name']} (AUROC {name['score']})." if name and name["name"] else None
+            found[key_of(unit)] = {"name": words, "made": made and made["picture"]}
+    return found
 
 
 def change(ask: Ask) -> Plain:
@@ -147,7 +185,11 @@ def python_of(ask: Ask, changes: dict) -> str:
     kinds = "both" if "head" in {place.kind for place in model.vit.places} else "neurons"
     code = code_of(changes, kinds, given.all_code)
     few = f"# the means here are over {ask.explorer.limit} of them" * (len(given.names) > ask.explorer.limit)
-    lines = ["import neuronpath as nph", "", f"model = {model.code}", ask.image.code, few * ("means" in code), code]
+    find = "circuit = nph.find_circuit" if ask.body.get("kind") == "circuit" else "paths = nph.find_path"
+    lines = [
+        "import neuronpath as nph", "", f"model = {model.code}", ask.image.code, f"{find}(model, images)",
+        few * ("means" in code), code,
+    ]  # fmt: skip
     return "\n".join(line for at, line in enumerate(lines) if line or at == 1) + "\n"
 
 

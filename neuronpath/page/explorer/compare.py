@@ -1,5 +1,6 @@
 """Two images, or two models on an image, side by side: one table of what differs."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,9 @@ def compare(ask: Ask) -> Plain:
         "sides": [
             {"id": each.image.id, "name": short_name(each.image.name, 30), "model": each.model.name} for each in two
         ],
-        "rows": [{"what": what, "cells": cells, "differs": cells[0] != cells[1]} for what, cells in rows],
+        "rows": [
+            {"what": what, "cells": cells, "differs": _named(cells[0]) != _named(cells[1])} for what, cells in rows
+        ],
         "shared": None if shared is None else {"units": len(shared), "of": total, "chance": _chance(two[0], own)},
     }
 
@@ -83,6 +86,11 @@ def _blocks(two: Sequence[Ask], own: Sequence[dict[Unit, float | None]]) -> list
         if any(cells):
             rows.append((f"block {block}, {kind}s", cells))
     return rows
+
+
+def _named(cell: Cell) -> Cell:
+    """A cell without what stands in brackets: units that are the same ones don't differ, whatever they are worth."""
+    return cell and re.sub(r" \([^)]*\)", "", cell)
 
 
 def _chance(ask: Ask, own: Sequence[dict[Unit, float | None]]) -> float:

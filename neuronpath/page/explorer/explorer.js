@@ -14,7 +14,7 @@ const tell = (problem) => {
 // ---- asking the server
 
 const answered = async (response) => {
-  const found = await response.json();
+  const found = await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.blob());
   if (!response.ok) throw Object.assign(new Error(found.error), { gone: response.status === 410 });
   return found;
 };
@@ -151,8 +151,8 @@ const wire = () => {
 
 const explain = async () => {
   const host = one("way"), kind = at.kind;
-  one("all").hidden = true;
-  one("feeds").hidden = true;
+  for (const id of ["all", "hint", "feeds"]) one(id).hidden = true;
+  one("effects").replaceChildren();
   delete one("feeds").querySelector("div").dataset.of;
   at.way = null;
   busy(host, `Finding the ${kind}`, at.seconds?.[kind]);
@@ -163,7 +163,8 @@ const explain = async () => {
   }
   at.way = found;
   host.innerHTML = found.html; // the server's own template, everything in it escaped
-  one("all").hidden = !points();
+  one("all").hidden = one("hint").hidden = !points();
+  one("effects").replaceChildren(...every(".effects", host));
   wire();
   mark();
   one("feeds").hidden = !points() || points() > 48;
@@ -234,13 +235,15 @@ const change = async () => {
     back.addEventListener("click", () => set([key], ""));
   });
   one("code").hidden = true;
-  const found = await ask("change", "change", { changes: listed() });
+  const found = await ask("change", "change", { kind: at.kind, changes: listed() });
   if (!found) return;
   tell();
   showClasses(found.classes);
   at.code = found.code;
   one("verdict").textContent = !at.changes.size ? "" : found.flips ? `Now it says ${found.says.name}.` : `It still says ${found.says.name}.`;
   one("verdict").classList.toggle("flips", found.flips);
+  one("float").hidden = !at.changes.size;
+  one("float").textContent = `${found.classes[0].name}: ${percent(found.classes[0].now)}, was ${percent(found.classes[0].clean)}. ${one("verdict").textContent}`;
 };
 
 one("do").addEventListener("change", (event) => set([at.unit.key], event.target.value));
@@ -248,16 +251,4 @@ every("#all button").forEach((button) => button.addEventListener("click", () => 
 one("reset").addEventListener("click", () => {
   at.changes.clear();
   set([], "");
-});
-one("copy").addEventListener("click", async () => {
-  one("code").textContent = at.code;
-  one("code").hidden = false;
-  try {
-    await navigator.clipboard.writeText(at.code);
-    one("copy").textContent = "Copied";
-  } catch {
-    getSelection().selectAllChildren(one("code")); // where the clipboard can't be had
-    one("copy").textContent = "Selected: copy it";
-  }
-  setTimeout(() => { one("copy").textContent = "Copy as Python"; }, 2000);
 });

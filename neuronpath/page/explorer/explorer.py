@@ -79,6 +79,12 @@ class Explorer:
         for survey in self.surveys:
             Thread(target=survey.run, args=(self.turns, self.ended), daemon=True).start()
 
+    def end(self, patience: float = 1.0) -> bool:
+        """Begin nothing more; whether all that runs has ended within about so many seconds."""
+        self.ended.set()
+        ended = [turns.ended(patience) for turns in (self.turns, self.slow)]
+        return all(ended)
+
     def once(self, key: Hashable, make: Callable[[], Any], turns: Turns, gone: Callable[[], bool]) -> Any:
         """What was found before, else what ``make`` finds when it is its turn."""
         if (found := self.kept.get(key)) is not None:
@@ -139,6 +145,10 @@ class Ask:
     def about(self, other: Plain) -> "Ask":
         """The same question about another image or model."""
         return Ask(self.explorer, {**self.body, **other}, self.gone)
+
+    def known(self, what: Hashable, image: bool = True) -> Any:
+        """What was found of this model, and of this image, before; None where it wasn't."""
+        return self.explorer.kept.get((self.image.id if image else None, self.number, what))
 
     def once(self, what: Hashable, make: Callable[[], Any], slow: bool = False, image: bool = True) -> Any:
         """What was found of this model, and of this image, before, else what ``make`` finds: alone at the model, or at its copy."""

@@ -74,7 +74,7 @@ const drawPixels = (figure, found) => {
   const blend = (share) => (share < 0 ? RED : BLUE).map((part) => Math.round(255 + (part - 255) * Math.abs(share)));
   paint(figure.querySelector("canvas"), found.size, bytes(found.pixels), (value) => blend(value / 127));
   figure.classList.add("there");
-  figure.querySelector("figcaption").textContent = `Pixels that raise it, blue, and lower it, red: ${found.change} in all, ${(100 * found.missing).toPrecision(2)} % missing`;
+  figure.querySelector("figcaption").textContent = `Pixels that raise it, blue, and lower it, red: ${found.change} in all, ${found.missing < 1e-4 ? "under 0.01" : (100 * found.missing).toPrecision(2)} % missing`;
 };
 
 const drawMade = (figure, found) => {

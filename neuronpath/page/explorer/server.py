@@ -151,14 +151,18 @@ class Handler(BaseHTTPRequestHandler):
                 image = self.server.explorer.gallery.upload(content, name)
             self._json({"id": image.id, "name": image.name})
         elif at.path in QUESTIONS:
-            body = self._body(JSON, MOST_JSON)
-            try:
-                asked = json.loads(body)
-            except (ValueError, RecursionError):
-                raise InputError("the question is no JSON") from None
-            self._json(QUESTIONS[at.path](Ask(self.server.explorer, asked, self._gone)))
+            self._json(QUESTIONS[at.path](self._asked()))
+        elif at.path == "/api/report":
+            self._send(answers.report(self._asked()).encode(errors="replace"), "application/octet-stream")
         else:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+    def _asked(self) -> Ask:
+        try:
+            body = json.loads(self._body(JSON, MOST_JSON))
+        except (ValueError, RecursionError):
+            raise InputError("the question is no JSON") from None
+        return Ask(self.server.explorer, body, self._gone)
 
     def _answer(self, answer: Callable[[], None]) -> None:
         try:
@@ -242,7 +246,13 @@ class Handler(BaseHTTPRequestHandler):
 def asset(name: str) -> str:
     """The page's script, or its style."""
     parts = {
-        "explorer.js": ("parts.js", "explorer/explorer.js", "explorer/faces.js", "explorer/choices.js"),
+        "explorer.js": (
+            "parts.js",
+            "explorer/explorer.js",
+            "explorer/faces.js",
+            "explorer/taken.js",
+            "explorer/choices.js",
+        ),
         "explorer.css": ("report.css", "explorer/explorer.css"),
     }
     return "\n".join(html(part) for part in parts[name])
