@@ -29,7 +29,7 @@ TOLERANCE = 1e-3  # |delta| may be this share of |F(1) - F(0)|, plus FLOOR, wher
 FLOOR = 1e-6
 # tried in turn until delta is within tolerance
 ADAPTIVE_STEPS = {
-    "clenshawcurtis": (9, 17, 33, 65, 129),
+    "clenshawcurtis": (5, 9, 17, 33, 65, 129),
     "gausslegendre": (2, 4, 8, 16, 32, 64, 128),
     "gaussradau": (2, 3, 5, 9, 17, 33, 65, 129),
 }
