@@ -50,7 +50,8 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
     assert result.code == 0
     assert result.err == ""
     lines = result.out.splitlines()
-    assert lines[13:] == [f"wrote {tmp_path / name}" for name in ("p.json", "p.png")]
+    assert lines[13].startswith("h2+224: head 2 and neuron 224 of a block")
+    assert lines[14:] == [f"wrote {tmp_path / name}" for name in ("p.json", "p.png")]
     assert re.split(r" {2,}", lines[0])[-4:] == ["without it", "without random", "flips", "relative delta"]
     assert (
         "10 images: removing the path takes 78% of the target's probability on average (a random path: 7%)" in lines[12]
