@@ -29,11 +29,11 @@ WAYS = [
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--unique", type=int, default=2)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--batch", type=int, default=16, help="images a step of distillation")
-    parser.add_argument("--held-out", type=int, default=400, help="training digits that choose the threshold")
+    parser.add_argument("--batch", type=int, default=8, help="images a step of distillation")
+    parser.add_argument("--held-out", type=int, default=300, help="training digits that choose the threshold")
     parser.add_argument("--max-loss", type=float, default=0.003)
     parser.add_argument("--confidence", type=float, help="the threshold itself")
     parser.add_argument("--slots", type=int, default=32)
@@ -44,7 +44,7 @@ def main() -> None:
     _, train, train_labels = nph.demo.load("train")
     held, own = train[: chosen.held_out], train[chosen.held_out :]
     early = nph.with_exits(nph.recursive(model, chosen.unique, rank=chosen.rank, images=own[:400]))
-    nph.distil(early, model, own.split(chosen.batch), chosen.epochs, chosen.lr, hidden=False)
+    nph.distil(early, model, own.split(chosen.batch), chosen.epochs, chosen.lr)
     threshold = chosen.confidence
     if threshold is None:
         threshold = nph.calibrate_exits(early, held, train_labels[: len(held)], chosen.max_loss).confidence

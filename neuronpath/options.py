@@ -33,6 +33,7 @@ ImportanceName: TypeAlias = (
 ImportanceSource: TypeAlias = Literal["paths", "images", "weights"]
 Scope: TypeAlias = Literal["block", "global"]
 Layout: TypeAlias = Literal["cycle", "sequence", "phases"]
+Equal: TypeAlias = Literal["parameters", "multiply-adds"]
 Init: TypeAlias = Literal["fitted", "average", "stepwise", "lower"]
 Sureness: TypeAlias = Literal["confidence", "entropy"]
 ExitRule: TypeAlias = Literal[Sureness, "patience"]

@@ -12,7 +12,8 @@ from neuronpath.cli import main as cli
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "llms.txt"
 COMMANDS = {"find-path": "find_path", "neuronpath circuit": "circuit", "neuronpath evaluate": "evaluate",
-            "neuronpath run": "run_data_set", "neuronpath explore": "explore", "prune-experiment": "prune_experiment"}  # fmt: skip
+            "neuronpath run": "run_data_set", "neuronpath explore": "explore", "neuronpath compress": "compress",
+            "prune-experiment": "prune_experiment"}  # fmt: skip
 HEAD = """# neuronpath
 
 > A Python library that finds which attention heads and MLP neurons a vision transformer's decision hangs on, removes them for real,

@@ -11,6 +11,7 @@ import typer
 from ..checks import BAD_INPUT, DONE, INTERRUPTED, InputError
 from .benchmark import benchmark
 from .circuit import circuit
+from .compress import compress
 from .evaluate import evaluate
 from .explore import explore
 from .find_path import find_path
@@ -39,6 +40,7 @@ def application() -> typer.Typer:
     app.command("run", cls=Grouped)(run_data_set)
     app.command("explore", cls=Grouped)(explore)
     app.command("benchmark", cls=Grouped)(benchmark)
+    app.command("compress", cls=Grouped)(compress)
     app.command("prune-experiment", cls=Grouped)(prune_experiment)
 
     @app.callback()

@@ -71,7 +71,7 @@ def prune_experiment(
         raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
     ranked_by = tuple(importances.split(",")) if importances else IMPORTANCES
     plan = Plan(
-        ranked_by, tuple(map(as_share, keeps.split(","))), tuple(scopes.split(",")), seeds, calibration,
+        ranked_by, tuple(as_share(s, "--keeps") for s in keeps.split(",")), tuple(scopes.split(",")), seeds, calibration,
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
     check_folder(out)
@@ -92,8 +92,8 @@ def prune_experiment(
     return SOME_LEFT_OUT if skipped else DONE
 
 
-def as_share(text: str) -> float:
+def as_share(text: str, option: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--keeps has {text!r}; expected numbers such as 0.5 with commas between") from None
+        raise InputError(f"{option} has {text!r}; expected numbers such as 0.5 with commas between") from None

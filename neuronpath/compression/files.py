@@ -171,7 +171,7 @@ def _fresh(about: dict[str, Any], path: object) -> nn.Module:
     if NOT_SHAPE & set(arguments):
         raise InputError(f"{path} names the arguments {sorted(NOT_SHAPE & set(arguments))}; expected none of them")
     if name == demo.ARCHITECTURE:
-        return demo.create_model()
+        return demo.create_model(**arguments)
     if not timm.is_model(name):
         raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
     with torch.random.fork_rng(devices=[]):  # fresh weights, soon replaced, shall not move the caller's random numbers

@@ -20,10 +20,12 @@ WEIGHTS = FOLDER / "vit_digits.safetensors"
 NAME, ARCHITECTURE = "demo", "neuronpath_digits"  # what users call it, and what it calls itself
 
 
-def create_model() -> VisionTransformer:
-    """The demo's architecture with fresh weights: 8 blocks of width 64, 32 x 32 grey images, patches of 4 x 4."""
+@checked
+def create_model(depth: int = 8) -> VisionTransformer:
+    """The demo's architecture with fresh weights: blocks of width 64 (8 of them), 32 x 32 grey images, patches of 4 x 4."""
+    check_count("depth", depth)
     model = VisionTransformer(
-        img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=64, depth=8, num_heads=4, mlp_ratio=4
+        img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=64, depth=depth, num_heads=4, mlp_ratio=4
     )
     config: Any = {
         "architecture": ARCHITECTURE,

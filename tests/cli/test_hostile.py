@@ -28,6 +28,11 @@ COMMANDS = {
         cli.benchmark,
         ["classes", "--model", "demo", "--out", "made", "--methods", "random", "--limit", "1", "--reference", "0", "--quiet"],
     ),  # it takes seconds; in a folder that is kept it finds its work done
+    "compress": (
+        cli.compress,
+        ["classes", "--model", "demo", "--out", "new/c", "--methods", "first-blocks", "--shares", "0.5", "--calibration", "2",
+         "--latency-batch", "1", "--quiet"],
+    ),
     "prune-experiment": (
         cli.prune_experiment,
         ["classes", "--model", "demo", "--out", "new/e", "--importances", "random", "--keeps", "0.5", "--scopes", "block",
