@@ -2,12 +2,7 @@
 
 import argparse
 import json
-import platform
 import runpy
-import statistics
-import time
-from collections.abc import Callable
-from importlib.metadata import version
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,9 +16,8 @@ import neuronpath as nph
 from neuronpath.data.files import find_images
 from neuronpath.data.load import load_images
 from neuronpath.files import write_whole
-from neuronpath.models.hooks import at_rest, input_replaced
+from neuronpath.jobs.benchmark.timing import machine
 from neuronpath.models.load import load_model
-from neuronpath.models.view import view
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -31,16 +25,6 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="write the table here, as JSON")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
-
-
-def machine(device: str = "cpu") -> dict[str, Any]:
-    """What the figures depend on."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("neuronpath", "torch", "timm")},
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def report(title: str, rows: list[dict[str, Any]], path: Path | None, device: str = "cpu", **more: Any) -> None:
@@ -61,40 +45,6 @@ def random_model(name: str, device: str = "cpu") -> nn.Module:
 def random_images(model: nn.Module, n: int) -> Tensor:
     size = timm.data.resolve_model_data_config(model)["input_size"]
     return torch.randn(n, *size, generator=torch.Generator().manual_seed(1)).to(next(model.parameters()).device)
-
-
-def forward_backward(model: nn.Module, images: Tensor) -> None:
-    """F+B, the unit of cost: one plain forward of all images, one backward to the first block's input."""
-    leaves: list[Tensor] = []
-
-    def leaf(x: Tensor) -> Tensor:
-        leaves.append(x.detach().requires_grad_())
-        return leaves[0]
-
-    with at_rest(model), torch.enable_grad(), input_replaced(view(model).blocks[0], leaf):
-        torch.autograd.grad(model(images).softmax(-1)[:, 0].sum(), leaves)
-
-
-def seconds(work: Callable[[], object], device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def multiples(unit: Callable[[], object], work: Callable[[], object], repeats: int, device: str) -> list[float]:
-    """How many units the work takes, once a repeat; units are timed before and after it, for machines are shared."""
-    found = []
-    unit()  # warm up
-    for _ in range(repeats):
-        before = [seconds(unit, device) for _ in range(3)]
-        taken = seconds(work, device)
-        after = [seconds(unit, device) for _ in range(3)]
-        found.append(taken / statistics.median(before + after))
-    return found
 
 
 def from_folder(folder: Path, model: nn.Module, count: int) -> Tensor:

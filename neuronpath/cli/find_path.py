@@ -113,7 +113,9 @@ def find_path(
         print(paths.to_text())
         print(f"\n{paths.summary()}")
         if paths.settings.units == "both":
-            print("h2+224: head 2 and neuron 224 of a block, block 0 first; in brackets: no unit of the kind helps there")
+            print(
+                "h2+224: head 2 and neuron 224 of a block, block 0 first; in brackets: no unit of the kind helps there"
+            )
         if source.skipped:
             print(f"{len(paths)} images, {len(source.skipped)} skipped")
         wrote(out, plot, report)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import nn
 
 from ...checks import InputError
@@ -28,7 +27,7 @@ def compression(asked: Asked) -> list[Table]:
         raise InputError("there are no other images; expected some, to fit the smaller models on")
     model, vit = asked.model, view(asked.model)
     images = as_images(asked.data, model)
-    truth = None if asked.target != "label" else torch.tensor([asked.data[i][1] for i in range(len(asked.data))])
+    truth = asked.truth
     whole = logits_of(vit.model, images).argmax(1)
     n_blocks = len(vit.blocks)
     unique = max((k for k in range(1, n_blocks) if n_blocks % k == 0), default=1)
