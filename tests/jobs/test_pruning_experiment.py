@@ -121,7 +121,7 @@ def test_the_paper_s_protocol(prune_experiment, tmp_path, demo, monkeypatch):
         assert figure.size[0] > 500
 
 
-def test_a_folder_of_images(prune_experiment, tmp_path):
+def test_a_folder_of_images(prune_experiment, tmp_path, monkeypatch):
     pixels, labels = nph.demo.load_pixels()
     for index in range(60):
         folder = tmp_path / "images" / str(labels[index])
@@ -133,6 +133,13 @@ def test_a_folder_of_images(prune_experiment, tmp_path):
     assert (result.code, result.err) == (0, "")
     assert pd.read_csv(tmp_path / "e/summary.csv")["accuracy"].item() > 0.8
     settings = json.loads((tmp_path / "e/settings.json").read_text())
+    monkeypatch.setattr("neuronpath.jobs.pruning.data.HELD", 0)  # as for more images than memory has room for
+    assert prune_experiment(*words, "--out", tmp_path / "read").code == 0
+    assert json.loads((tmp_path / "read/settings.json").read_text()) == settings
+    tables = [
+        pd.read_csv(tmp_path / each / "runs.csv").drop(columns=list(TIMES), errors="ignore") for each in ("e", "read")
+    ]
+    pd.testing.assert_frame_equal(*tables)
     assert settings["test"] == sum(n // 2 for n in np.bincount(labels[:60]))
     # named otherwise, one file damaged; then two images of each class
     (tmp_path / "images/0").rename(tmp_path / "images/zero")

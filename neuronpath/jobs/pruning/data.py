@@ -1,5 +1,6 @@
 """The images of an experiment: some to calibrate with, others to test on."""
 
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 
 from ... import demo
 from ...checks import InputError
+from ...data.given import as_images
 from ...data.labelled import labelled_batches
+from ...data.source import Source
 
 BATCH = 64  # images read at a time
+HELD = 2**31  # bytes of pixels that are held in memory; of more images each is read again whenever it is run
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,13 @@ class Data:
     pool_labels: Tensor
     test: Tensor
     test_labels: Tensor
+
+    def digest(self) -> str:
+        """A name for all pixels and labels."""
+        found = hashlib.sha256()
+        for part in (*self.pool.split(BATCH), self.pool_labels, *self.test.split(BATCH), self.test_labels):
+            found.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()[:16]
 
 
 def digits() -> Data:
@@ -47,19 +58,30 @@ def image_folder(
     each class as it can. An image that can't be read is told to ``skip`` and left out. Raises InputError for a class with one image.
     """
     images: tuple[list[Tensor], list[Tensor]] = ([], [])
+    names: tuple[list[str], list[str]] = ([], [])
     labels: tuple[list[int], list[int]] = ([], [])
     times: Counter[int] = Counter()
-    for batch, _, told in labelled_batches(model, Path(folder), classes, True, limit, BATCH, skip)[0]:
-        for image, label in zip(batch, told or [], strict=True):
+    held = 0
+    for batch, files, told in labelled_batches(model, Path(folder), classes, True, limit, BATCH, skip)[0]:
+        held += batch.nbytes
+        for image, name, label in zip(batch, files, told or [], strict=True):
             part = times[label] % 2
-            images[part].append(image)
+            if held <= HELD:
+                images[part].append(image.clone())  # or it would keep its batch
+            names[part].append(name)
             labels[part].append(label)
             times[label] += 1
+        if held > HELD:
+            images = ([], [])
     if not times:
         raise InputError(f"{folder} holds no image that can be read; expected at least two of each class")
     if lonely := [label for label, n in times.items() if n == 1]:
         raise InputError(
             f"{folder} has one image of class {lonely[0]}; expected two at least, to calibrate with and to test on"
         )
-    (pool, test), (pool_labels, test_labels) = map(torch.stack, images), map(torch.tensor, labels)
+    pool, test = (
+        torch.stack(part) if held <= HELD else as_images(Source(files), model)
+        for part, files in zip(images, names, strict=True)
+    )
+    pool_labels, test_labels = map(torch.tensor, labels)
     return Data(pool, pool_labels, test, test_labels)

@@ -47,7 +47,7 @@ def run_experiment(
     labels = sorted(set(data.test_labels.tolist()) & set(data.pool_labels.tolist()))
     work = _Bench(model, data, plan)
     work.check(labels)
-    made_of = {"weights": digest_of(model.state_dict()), "images": digest_of(vars(data)), "test": len(data.test)}
+    made_of = {"weights": digest_of(model.state_dict()), "images": data.digest(), "test": len(data.test)}
     cells = list(plan.cells() if plan.protocol == "prune" else plan.paper_cells(labels))
     rows = []
     with at_work(folder, {**_plain(asdict(plan)), **made_of}) as (runs,):
