@@ -1,6 +1,7 @@
 """The images of an experiment: some to calibrate with, others to test on."""
 
 import hashlib
+import itertools
 import os
 import warnings
 from collections import Counter
@@ -33,7 +34,8 @@ class Data:
     def digest(self) -> str:
         """A name for all pixels and labels."""
         found = hashlib.sha256()
-        for part in (*self.pool.split(BATCH), self.pool_labels, *self.test.split(BATCH), self.test_labels):
+        pixels = itertools.chain(self.pool.split(BATCH), self.test.split(BATCH))  # some at a time
+        for part in itertools.chain(pixels, (self.pool_labels, self.test_labels)):
             found.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()[:16]
 
