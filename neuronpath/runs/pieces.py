@@ -41,7 +41,7 @@ def rows_at_once(vit: ViT, internal_batch_size: int | None, image: Tensor) -> in
     if internal_batch_size is not None:
         check_count("internal_batch_size", internal_batch_size)
         return internal_batch_size
-    # its pixels, and kept for the backward, a token and block: the inputs of two norms, q, k, v and attention's output, the activation's input
+    # pixels; and for the backward, a token and block: the inputs of two norms, q, k, v and attention's output, the activation's input
     wide = sum(site.reader.out_features for site in vit.sites) / len({site.kind for site in vit.sites})  # of all blocks
     floats = 6 * int(wide) + sum(site.reader.in_features for site in vit.sites)
     row = (floats * n_tokens(vit, image) + image.numel()) * image.element_size()
