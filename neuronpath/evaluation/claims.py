@@ -15,7 +15,7 @@ RIVALS = ("influence_pattern", "activation")
 TABLES = {
     "Joint attribution score, by method": ("score", "attribution"),
     "Removal and enhancement of the path: change of the target's probability": (
-        "removal", "removal_relative", "enhancement", "enhancement_relative",
+        "probability_removed", "probability_removed_relative", "probability_enhanced", "probability_enhanced_relative",
     ),
     "Removal and enhancement of the path: change of accuracy": ("accuracy_removed", "accuracy_enhanced"),
 }  # fmt: skip
@@ -28,19 +28,20 @@ def claims(table: pd.DataFrame, halves: pd.DataFrame | None) -> list[str]:
     :func:`~neuronpath.stability`.
     """
     said = []
-    for figure, words in (
-        ("score", "has a higher joint attribution score than"),
-        ("removal", "takes more from the probability when it is removed than"),
-        ("enhancement", "adds more to the probability when it is enhanced than"),
+    for figure, sign, words in (
+        ("score", 1, "has a higher joint attribution score than"),
+        ("probability_removed", -1, "takes more from the probability when it is removed than"),
+        ("probability_enhanced", 1, "adds more to the probability when it is enhanced than"),
     ):
         for rival in RIVALS:
             row = table[(table["method"] == rival) & (table["figure"] == figure) & (table["images"] == "all")].iloc[0]
             # the rival's figure less the paper's
-            low, high = -row["minus_first_high"], -row["minus_first_low"]
+            low, high = sorted((-sign * row["minus_first_high"], -sign * row["minus_first_low"]))
             said.append(
                 f"{verdict(low, high)}: the paper's path {words} that of {rival} (difference {low:.3g} to {high:.3g})"
             )
-    best = table[(table["figure"] == "removal") & (table["images"] == "all")].set_index("method")["mean"].idxmax()
+    best = table[(table["figure"] == "probability_removed") & (table["images"] == "all")]
+    best = best.set_index("method")["mean"].idxmin()
     said.append(
         f"{'holds' if best == 'paper' else 'does not hold'}: of all methods here the paper's path takes most when it is removed "
         f"({best}'s does)"

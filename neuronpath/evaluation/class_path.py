@@ -51,7 +51,7 @@ class ClassPath:
         """A few lines: the path, and what it is worth on the images that it was found on and on others."""
         path = " ".join("+".join(map(str, site)) for site in self.units.tolist())
         how = f"{self.sweeps} sweeps{'' if self.converged else ', not converged'}"
-        worth = self.figures[["images", "path", "n", "score", "removal_relative", "flips"]].round(4)
+        worth = self.figures[["images", "path", "n", "score", "probability_removed_relative", "flips"]].round(4)
         return f"ClassPath(class {self.label}: {path}; {how})\n{worth.to_string(index=False)}\n"
 
 

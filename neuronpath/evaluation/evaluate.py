@@ -1,7 +1,8 @@
 """What paths are worth, method by method: scores, and what really happens when they are removed and enhanced, with controls.
 
-Figures are of the target's probability, live, on the tokens that units are read on. Intervals are 95 % bootstrap intervals over
-images (percentiles); differences between methods are taken image by image.
+Figures are of the target's probability, live, on the tokens that units are read on. What an intervention does is a change: after less
+before, so that a loss has a minus. Intervals are 95 % bootstrap intervals over images (percentiles); differences between methods are
+taken image by image.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +27,24 @@ from ..runs.joint_influence import joint_influence
 from ..units import as_index
 from .interventions import Path, scaled, units_chosen
 
-FIGURES = (
-    "score", "attribution", "removal", "removal_relative", "flips", "enhancement", "enhancement_relative",
-    "accuracy_removed", "accuracy_enhanced",
-)  # fmt: skip
+PROBABILITY, OF_IT, DECISIONS, IMAGES = (
+    "probability",
+    "share of the probability",
+    "share of decisions",
+    "share of images",
+)
+FIGURES = {
+    "score": "score", "attribution": PROBABILITY, "probability_removed": PROBABILITY, "probability_removed_relative": OF_IT,
+    "flips": DECISIONS, "probability_enhanced": PROBABILITY, "probability_enhanced_relative": OF_IT,
+    "accuracy_removed": IMAGES, "accuracy_enhanced": IMAGES,
+}  # fmt: skip
+"""What is measured, and its unit."""
+SCALES = {
+    PROBABILITY: (100, " [pp]"),
+    OF_IT: (100, " [%]"),
+    DECISIONS: (100, " [%]"),
+    IMAGES: (100, " [pp]"),
+}  # as text
 RESAMPLES = 2000
 WIDTH = 120  # characters of a table as text
 
@@ -53,10 +68,10 @@ def effects(
     """One row for every method and image.
 
     Columns: method, image, label, predicted, right, target, probability; score and attribution (of the whole path), computed
-    alike for all methods, in frozen runs; removal, what the probability loses when the path's units are ablated to the ``baseline``;
-    flips, whether the decision changes then (0 or 1); enhancement, what the probability gains when what the units differ by from
-    the baseline is multiplied by ``factor``; both also relative to the probability; accuracy_removed and accuracy_enhanced, the
-    change of being right (-1, 0 or 1; NaN without labels).
+    alike for all methods, in frozen runs; probability_removed, the probability's change when the path's units are ablated to the
+    ``baseline`` (a loss has a minus); flips, whether the decision changes then (0 or 1); probability_enhanced, its change when what the
+    units differ by from the baseline is multiplied by ``factor``; both also relative to the probability; accuracy_removed and
+    accuracy_enhanced, the change of being right (-1, 0 or 1; NaN without labels).
 
     Raises InputError for paths of another model or other images, for labels out of range, and for differing targets.
     """
@@ -107,11 +122,11 @@ def effects(
                 "probability": before.numpy(),
                 "score": influence.score.numpy(),
                 "attribution": influence.attribution.sum((1, 2)).numpy(),
-                "removal": (before - removed).numpy(),
-                "removal_relative": ((before - removed) / before).numpy(),
+                "probability_removed": (removed - before).numpy(),
+                "probability_removed_relative": ((removed - before) / before).numpy(),
                 "flips": (after["removed"].argmax(-1) != predicted).float().numpy(),
-                "enhancement": (enhanced - before).numpy(),
-                "enhancement_relative": ((enhanced - before) / before).numpy(),
+                "probability_enhanced": (enhanced - before).numpy(),
+                "probability_enhanced_relative": ((enhanced - before) / before).numpy(),
                 **{
                     f"accuracy_{change}": np.nan if truth is None else _gained_right(clean, logits, truth)
                     for change, logits in after.items()
@@ -169,8 +184,9 @@ def evaluate(
 
     Returns:
         A DataFrame with columns method; images: "all", "right" or "wrong" (those that the model gets right or wrong); n, how many;
-        figure (see :func:`~neuronpath.evaluation.evaluate.effects`); mean, low, high; minus_first, minus_first_low,
-        minus_first_high and minus_random, ..., the difference to those methods. ``table.attrs["settings"]`` says what made it.
+        figure (see :func:`~neuronpath.evaluation.evaluate.effects`) and its unit; mean, low, high; minus_first, minus_first_low,
+        minus_first_high and minus_random, ..., the difference to those methods. What removing and enhancing do are changes: a loss
+        has a minus. Of a single image there are no intervals (NaN). ``table.attrs["settings"]`` says what made it.
     """
     return summary(
         effects(
@@ -203,10 +219,10 @@ def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         if not chosen.any():
             continue
         index = np.random.default_rng(seed).integers(0, chosen.sum(), (RESAMPLES, chosen.sum()))
-        for figure in FIGURES:
+        for figure, unit in FIGURES.items():
             values = {m: measured.loc[measured["method"] == m, figure].to_numpy(dtype=float)[chosen] for m in methods}
             for method, mine in values.items():
-                row = {"method": method, "images": which, "n": int(chosen.sum()), "figure": figure}
+                row = {"method": method, "images": which, "n": int(chosen.sum()), "figure": figure, "unit": unit}
                 row |= dict(zip(("mean", "low", "high"), interval(mine, index), strict=True))
                 for control, other in (("first", values[methods[0]]), ("random", values.get("random"))):
                     keys = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
@@ -220,27 +236,35 @@ def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def interval(values: np.ndarray, index: np.ndarray) -> tuple[float, float, float]:
-    """The mean of values (n,) and its 95 % interval over resamples ``index`` (S, n)."""
+    """The mean of values (n,) and its 95 % interval over resamples ``index`` (S, n); NaN where there is one value."""
+    if len(values) < 2:
+        return float(values.mean()), np.nan, np.nan
     low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
 
 
-def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = FIGURES) -> str:
+def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = tuple(FIGURES)) -> str:
     """The table as a person reads it: a line a method, a column a figure, each a mean with its interval (of several images).
 
-    As many figures stand side by side as ``WIDTH`` holds; the others follow below.
+    Probabilities are in percentage points (pp). As many figures stand side by side as ``WIDTH`` holds; the others follow below.
     """
     here = table[(table["images"] == images) & table["figure"].isin(figures) & table["mean"].notna()]
+    scales = [SCALES.get(unit, (1, "")) for unit in here["unit"]]
+    numbers = here[["mean", "low", "high"]].mul([by for by, _ in scales], axis=0)
     cells = here.assign(
-        cell=[
-            f"{m:.3g} [{a:.3g}, {b:.3g}]" if n > 1 else f"{m:.3g}"
-            for m, a, b, n in zip(here["mean"], here["low"], here["high"], here["n"], strict=True)
-        ]
+        cell=[f"{_said(m)}" + ("" if np.isnan(a) else f" [{_said(a)}, {_said(b)}]") for m, a, b in numbers.to_numpy().tolist()],
+        heading=[figure + unit for figure, (_, unit) in zip(here["figure"], scales, strict=True)],
     )
-    wide = cells.pivot(index="method", columns="figure", values="cell")
-    wide = wide.loc[list(dict.fromkeys(here["method"])), [f for f in figures if f in wide.columns]]
+    order = {figure: at for at, figure in enumerate(figures)}
+    wide = cells.pivot(index="method", columns="heading", values="cell")
+    headings = dict.fromkeys(cells.sort_values("figure", key=lambda each: each.map(order), kind="stable")["heading"])
+    wide = wide.loc[list(dict.fromkeys(here["method"])), list(headings)]
     text = wide.rename_axis(None).rename_axis(None, axis=1).to_string(line_width=WIDTH)
     return "\n".join(line.rstrip(" \\") for line in text.splitlines())
+
+
+def _said(number: float) -> str:
+    return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 def _edited_logits(

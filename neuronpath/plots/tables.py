@@ -8,24 +8,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..checks import checked
-from .parts import LINE, MARKERS, SERIES, SMALL, TEXT, axes_for, check_frame, plain, tidy
+from ..checks import InputError, check_one_of, checked
+from .parts import LINE, MARKERS, SERIES, SMALL, TEXT, Picture, axes_for, check_frame, plain, tidy
 
 
 @checked
-def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "deviation") -> Figure:
-    """What interventions change, as bars with their confidence intervals: a group a figure, a colour a method.
+def plot_deviation(
+    frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "deviation", images: str = "all"
+) -> Figure:
+    """What interventions change, as bars with their confidence intervals: a group a figure, a colour a method, a panel a unit.
 
     Args:
-        frame: a row for every method and figure, columns method, figure, mean, low, high; NaN where there is no interval.
-        unit: the name of the scale.
+        frame: the table of :func:`~neuronpath.evaluate`, or a choice of its rows; or one of your own, with a row for every method and
+            figure, columns method, figure, mean, low, high; NaN where there is no interval.
+        ax: where to draw, for figures of one unit.
+        unit: the name of the scale, for a table without a column unit.
+        images: of evaluate's table the rows that count: "all" images, those that the model gets "right", or "wrong".
 
     Methods and figures stand in the order of the table.
     """
+    if "images" in frame:
+        check_one_of("images", images, list(frame["images"].unique()))
+        frame = frame[frame["images"] == images]
+    frame = frame if "unit" in frame else frame.assign(unit=unit)
     check_frame(frame, ("method", "figure", "mean", "low", "high"))
-    methods, figures = list(frame["method"].unique()), list(frame["figure"].unique())
+    parts = [part for _, part in frame.dropna(subset="mean").groupby("unit", sort=False)]
+    if not parts:
+        raise InputError("frame has no mean that is a number; expected at least one")
+    methods = list(frame["method"].unique())
+    if ax is None:
+        widths = [1 + 0.3 * len(part) + 0.5 * part["figure"].nunique() for part in parts]
+        whole: Figure = Picture(figsize=(min(1.4 + sum(widths), 16), 3.8), layout="constrained")
+        places = list(whole.subplots(1, len(parts), squeeze=False, width_ratios=widths)[0])
+    elif len(parts) == 1:
+        whole, places = axes_for(ax, (0, 0))[0], [ax]
+    else:
+        names = ", ".join(map(str, frame["unit"].unique()))
+        raise InputError(f"ax is one scale, and the figures are of several units ({names}); expected figures of one")
+    for place, part in zip(places, parts, strict=True):
+        _bars(place, part, methods)
+    places[-1].legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return whole
+
+
+def _bars(ax: Axes, frame: pd.DataFrame, methods: list[str]) -> None:
+    """The figures of one unit."""
+    figures = list(frame["figure"].unique())
     wide = 0.8 / len(methods)
-    figure, ax = axes_for(ax, (min(2.4 + 0.42 * len(methods) * len(figures) + 0.5 * len(figures), 15), 3.8))
     for at, method in enumerate(methods):
         rows = frame[frame["method"] == method].set_index("figure").reindex(figures)
         place = np.arange(len(figures)) + (at - (len(methods) - 1) / 2) * wide
@@ -34,11 +63,10 @@ def plot_deviation(frame: pd.DataFrame, ax: Axes | None = None, *, unit: str = "
                hatch="//" * (at // len(SERIES)), error_kw={"ecolor": "#333333", "elinewidth": 1.1})  # fmt: skip
     tidy(ax)
     ax.axhline(0, color=LINE, linewidth=0.8)
-    ax.set_xticks(range(len(figures)), [textwrap.fill(plain(name), 18) for name in figures], fontsize=TEXT)
+    named = [textwrap.fill(plain(name).replace("_", " "), 12) for name in figures]
+    ax.set_xticks(range(len(figures)), named, fontsize=TEXT)
     ax.tick_params(axis="x", length=0)
-    ax.set_ylabel(plain(unit))
-    ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
+    ax.set_ylabel(plain(frame["unit"].iloc[0]))
 
 
 @checked

@@ -103,12 +103,12 @@ def test_ways_are_sought_on_the_units_of_saved_paths_and_to_a_baseline(evaluate,
     path = paths.save(tmp_path / "mine.json")
     saved = ("--target", "predicted", "--paths", path, "--csv", tmp_path / "t.csv")
     assert evaluate(folder, "--methods", "live,random", "--reference", folder, *saved).code == 0
-    table = pd.read_csv(tmp_path / "t.csv").query("images == 'all' and figure == 'removal'").set_index("method")["mean"]
+    table = pd.read_csv(tmp_path / "t.csv").query("images == 'all' and figure == 'probability_removed'").set_index("method")["mean"]
     live = nph.find_path(model, images, units="heads", token="cls", reference=images)
-    assert table["live"] == pytest.approx(float(live.removal.mean()), abs=1e-5)
+    assert table["live"] == pytest.approx(-float(live.removal.mean()), abs=1e-5)
     with nph.remove(model, paths, reference=images), torch.no_grad():
         left = model(images).softmax(1).gather(1, paths.target[:, None])[:, 0]
-    assert table["mine"] == pytest.approx(float((paths.probability - left).mean()), abs=1e-5)
+    assert table["mine"] == pytest.approx(float((left - paths.probability).mean()), abs=1e-5)
 
 
 def test_the_paper_s_tables(evaluate):

@@ -59,7 +59,7 @@ def test_similarity_by_hand(digits):
     jaccard = nph.similarity(paths, labels, by="path")
     three, eight = (set(enumerate(nph.consensus(paths[labels == digit])[0][:, 0].tolist())) for digit in (3, 8))
     assert jaccard.loc["3", "8"] == pytest.approx(len(three & eight) / len(three | eight))
-    with pytest.raises(nph.InputError, match="by is 'colour'; expected 'frequency' or 'path'"):
+    with pytest.raises(nph.InputError, match="by 'colour' is unknown; expected one of 'frequency', 'path'"):
         nph.similarity(paths, labels, by="colour")
 
 

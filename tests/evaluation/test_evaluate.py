@@ -49,11 +49,13 @@ def test_measured_by_hand(measured):
         return logits.softmax(1)[0, labels[5]].item()
 
     assert row["probability"] == pytest.approx(probability)
-    assert row["removal"] == pytest.approx(probability - with_factor(0), abs=1e-6)
-    assert row["enhancement"] == pytest.approx(with_factor(2) - probability, abs=1e-6)
-    assert row["removal_relative"] == pytest.approx(row["removal"] / probability)
+    assert row["probability_removed"] == pytest.approx(with_factor(0) - probability, abs=1e-6)
+    assert row["probability_enhanced"] == pytest.approx(with_factor(2) - probability, abs=1e-6)
+    assert row["probability_removed_relative"] == pytest.approx(row["probability_removed"] / probability)
     np.testing.assert_allclose(table[table["method"] == "joint"]["score"], paths["joint"].score, rtol=2e-3, atol=1e-6)
-    np.testing.assert_allclose(table[table["method"] == "joint"]["removal"], paths["joint"].removal, atol=1e-6)
+    np.testing.assert_allclose(
+        table[table["method"] == "joint"]["probability_removed"], -paths["joint"].removal, atol=1e-6
+    )
 
 
 def test_accuracy_changes(measured):
@@ -73,11 +75,11 @@ def test_summary_by_hand(measured):
     for which, chosen in (("all", np.ones(len(table), dtype=bool)), ("right", right), ("wrong", ~right)):
         part = table[chosen]
         for method in ("joint", "causal", "random"):
-            values = part[part["method"] == method]["removal"].to_numpy(dtype=float)
-            row = made[(made["images"] == which) & (made["method"] == method) & (made["figure"] == "removal")].iloc[0]
+            values = part[part["method"] == method]["probability_removed"].to_numpy(dtype=float)
+            row = made[(made["images"] == which) & (made["method"] == method) & (made["figure"] == "probability_removed")].iloc[0]
             assert row["n"] == len(values)
             assert row["mean"] == pytest.approx(values.mean())
-            first, drawn = (part[part["method"] == m]["removal"].to_numpy(dtype=float) for m in ("joint", "random"))
+            first, drawn = (part[part["method"] == m]["probability_removed"].to_numpy(dtype=float) for m in ("joint", "random"))
             assert row["minus_first"] == pytest.approx((values - first).mean(), abs=1e-12)
             assert row["minus_random"] == pytest.approx((values - drawn).mean(), abs=1e-12)
             assert row["low"] <= row["mean"] <= row["high"]
@@ -108,13 +110,36 @@ def test_controls(measured):
     made = nph.evaluate(*measured[:4])
     here = made[made["images"] == "all"].set_index(["figure", "method"])
     assert here.loc[("score", "causal"), "minus_first_high"] < 0  # joint has the higher score
-    assert here.loc[("removal", "joint"), "mean"] < here.loc[("removal", "causal"), "mean"]
-    assert here.loc[("removal", "causal"), "minus_random_low"] > 0
-    assert here.loc[("removal", "random"), "low"] <= 0 <= here.loc[("removal", "random"), "high"]
+    removed = here.loc["probability_removed"]  # a loss has a minus
+    assert removed.loc["joint", "mean"] > removed.loc["causal", "mean"]
+    assert removed.loc["causal", "minus_random_high"] < 0
+    assert removed.loc["random", "low"] <= 0 <= removed.loc["random", "high"]
     text = as_text(made)
     assert max(map(len, text.splitlines())) <= 120
     assert sum(line.startswith("causal") for line in text.splitlines()) == 3, "nine figures in three blocks"
-    assert "removal_relative" in text
+    assert "probability_removed [pp]" in text
+    assert "probability_removed_relative [%]" in text
+    assert f" {100 * removed.loc['causal', 'mean']:.3g} [" in text
+
+
+def test_no_interval_for_one_image(measured):
+    model, images, labels, paths, _ = measured
+    made = nph.evaluate(model, images[:1], labels[:1], {name: each[:1] for name, each in paths.items()})
+    intervals = [name for name in made if name.endswith(("low", "high"))]
+    assert len(intervals) == 6
+    assert made[intervals].isna().all(axis=None)
+    assert made["mean"].notna().all()
+    assert "nan" not in as_text(made).lower()
+    assert "[pp]" in as_text(made)
+    assert ", " not in as_text(made)
+
+
+def test_units_of_measure(measured):
+    made = summary(measured[-1])
+    units = made.groupby("figure")["unit"].agg(set)
+    assert units["probability_removed"] == units["attribution"] == {"probability"}
+    assert units["probability_enhanced_relative"] == {"share of the probability"}
+    assert units["accuracy_removed"] == {"share of images"}
 
 
 def test_without_labels(measured):

@@ -174,7 +174,7 @@ def test_removal_to_a_baseline_is_what_the_search_measured(demo, baseline):
         assert torch.allclose(after.gather(1, paths.target[:, None])[:, 0], expected, atol=1e-6)
     table = nph.evaluate(model, images, None, {"live": paths}, baseline=baseline, reference=reference)
     means = table[table["images"] == "all"].set_index("figure")["mean"]
-    assert means["removal"] == pytest.approx(float(paths.removal.mean()), abs=1e-6)
+    assert means["probability_removed"] == pytest.approx(-float(paths.removal.mean()), abs=1e-6)
     assert means["flips"] == pytest.approx(float(paths.decision_flipped.float().mean()))
 
 

@@ -165,7 +165,7 @@ def test_bad_input(tiny, demo, random_vit):
         ((model, images, paths), {"baseline": "median"}, "baseline 'median' is unknown; expected one of 'zero'"),
         ((model, images, paths), {"baseline": "mean"}, "reference is None"),
         ((model, images, paths), {"baseline": "paired", "reference": others}, "reference holds 12 images for 5"),
-        ((model, images, paths), {"output": "energy"}, "output is 'energy'; expected one of prob"),
+        ((model, images, paths), {"output": "energy"}, "output is 'energy'; expected one of 'prob'"),
         ((model, images, paths), {"internal_batch_size": 0}, "internal_batch_size is 0"),
         ((model, images[:0], paths), {}, "empty batch"),
     ]

@@ -389,6 +389,32 @@ def test_bars_and_intervals_are_the_tables():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["removed", "enhanced"]
 
 
+def test_evaluate_s_table_has_an_axis_for_each_unit():
+    values = {"removed": ("points", -0.2), "enhanced": ("points", 0.1), "flips": ("share", 0.5), "nothing": ("none", np.nan)}
+    table = pd.DataFrame(
+        [
+            (method, images, figure, unit, by * mean, by * mean, by * mean)
+            for method in ("joint", "random")
+            for images, by in (("all", 1), ("wrong", 2))
+            for figure, (unit, mean) in values.items()
+        ],
+        columns=["method", "images", "figure", "unit", "mean", "low", "high"],
+    )
+    for images, by in (("all", 1), ("wrong", 2)):
+        panels = plots.plot_deviation(table, images=images).axes
+        assert [ax.get_ylabel() for ax in panels] == ["points", "share"]
+        heights = [[bar.get_height() for bar in ax.patches] for ax in panels]
+        assert heights == [[by * h for h in (-0.2, 0.1, -0.2, 0.1)], [by * 0.5, by * 0.5]]
+    one = plots.plot_deviation(table[table["figure"] == "flips"], ax=Figure().subplots())
+    assert one.axes[0].get_ylabel() == "share"
+    with pytest.raises(nph.InputError, match=r"several units \(points, share"):
+        plots.plot_deviation(table, ax=Figure().subplots())
+    with pytest.raises(nph.InputError, match="images 'some' is unknown; expected one of 'all', 'wrong'"):
+        plots.plot_deviation(table, images="some")
+    with pytest.raises(nph.InputError, match="no mean that is a number"):
+        plots.plot_deviation(table[table["figure"] == "nothing"])
+
+
 def test_curves_of_pruning_are_the_tables():
     ax = plots.plot_pruning(PRUNING).axes[0]
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0.5, 0.8], [1, 0.9]], [[0.5, 0.4], [1, 0.9]]]

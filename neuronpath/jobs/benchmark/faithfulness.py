@@ -66,7 +66,7 @@ def faithfulness(asked: Asked) -> list[Table]:
 
 def _path(method: str, rows: pd.DataFrame) -> Row:
     """What removing a method's paths takes, and how many decisions change."""
-    figures = {"takes of p": rows["removal_relative"], "flips": rows["flips"]}
+    figures = {"takes of p": -rows["probability_removed_relative"], "flips": rows["flips"]}
     return {"path": method, "images": str(len(rows))} | {n: mean_of(v.to_numpy()) for n, v in figures.items()}
 
 
