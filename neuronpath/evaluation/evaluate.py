@@ -252,7 +252,10 @@ def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = t
     scales = [SCALES.get(unit, (1, "")) for unit in here["unit"]]
     numbers = here[["mean", "low", "high"]].mul([by for by, _ in scales], axis=0)
     cells = here.assign(
-        cell=[f"{_said(m)}" + ("" if np.isnan(a) else f" [{_said(a)}, {_said(b)}]") for m, a, b in numbers.to_numpy().tolist()],
+        cell=[
+            f"{_said(m)}" + ("" if np.isnan(a) else f" [{_said(a)}, {_said(b)}]")
+            for m, a, b in numbers.to_numpy().tolist()
+        ],
         heading=[figure + unit for figure, (_, unit) in zip(here["figure"], scales, strict=True)],
     )
     order = {figure: at for at, figure in enumerate(figures)}

@@ -103,7 +103,11 @@ def test_ways_are_sought_on_the_units_of_saved_paths_and_to_a_baseline(evaluate,
     path = paths.save(tmp_path / "mine.json")
     saved = ("--target", "predicted", "--paths", path, "--csv", tmp_path / "t.csv")
     assert evaluate(folder, "--methods", "live,random", "--reference", folder, *saved).code == 0
-    table = pd.read_csv(tmp_path / "t.csv").query("images == 'all' and figure == 'probability_removed'").set_index("method")["mean"]
+    table = (
+        pd.read_csv(tmp_path / "t.csv")
+        .query("images == 'all' and figure == 'probability_removed'")
+        .set_index("method")["mean"]
+    )
     live = nph.find_path(model, images, units="heads", token="cls", reference=images)
     assert table["live"] == pytest.approx(-float(live.removal.mean()), abs=1e-5)
     with nph.remove(model, paths, reference=images), torch.no_grad():

@@ -76,10 +76,14 @@ def test_summary_by_hand(measured):
         part = table[chosen]
         for method in ("joint", "causal", "random"):
             values = part[part["method"] == method]["probability_removed"].to_numpy(dtype=float)
-            row = made[(made["images"] == which) & (made["method"] == method) & (made["figure"] == "probability_removed")].iloc[0]
+            row = made[
+                (made["images"] == which) & (made["method"] == method) & (made["figure"] == "probability_removed")
+            ].iloc[0]
             assert row["n"] == len(values)
             assert row["mean"] == pytest.approx(values.mean())
-            first, drawn = (part[part["method"] == m]["probability_removed"].to_numpy(dtype=float) for m in ("joint", "random"))
+            first, drawn = (
+                part[part["method"] == m]["probability_removed"].to_numpy(dtype=float) for m in ("joint", "random")
+            )
             assert row["minus_first"] == pytest.approx((values - first).mean(), abs=1e-12)
             assert row["minus_random"] == pytest.approx((values - drawn).mean(), abs=1e-12)
             assert row["low"] <= row["mean"] <= row["high"]

@@ -390,7 +390,12 @@ def test_bars_and_intervals_are_the_tables():
 
 
 def test_evaluate_s_table_has_an_axis_for_each_unit():
-    values = {"removed": ("points", -0.2), "enhanced": ("points", 0.1), "flips": ("share", 0.5), "nothing": ("none", np.nan)}
+    values = {
+        "removed": ("points", -0.2),
+        "enhanced": ("points", 0.1),
+        "flips": ("share", 0.5),
+        "nothing": ("none", np.nan),
+    }
     table = pd.DataFrame(
         [
             (method, images, figure, unit, by * mean, by * mean, by * mean)
