@@ -188,23 +188,11 @@ def evaluate(
         minus_first_high and minus_random, ..., the difference to those methods. What removing and enhancing do are changes: a loss
         has a minus. Of a single image there are no intervals (NaN). ``table.attrs["settings"]`` says what made it.
     """
-    return summary(
-        effects(
-            model,
-            images,
-            labels,
-            paths,
-            target,
-            units=units,
-            baseline=baseline,
-            reference=reference,
-            factor=factor,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-        ),
-        seed,
-    )
+    measured = effects(
+        model, images, labels, paths, target, units=units, baseline=baseline, reference=reference, factor=factor, seed=seed,
+        batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    return summary(measured, seed)
 
 
 def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
