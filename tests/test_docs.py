@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import make_llms
 import pytest
+from matplotlib.text import Text
 
 import neuronpath as nph
 
@@ -30,6 +31,17 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     for code in BLOCK.findall(page.read_text()):
         exec(compile(code, str(page), "exec"), scope)
     assert any(isinstance(value, nph.NeuronPaths | nph.Circuit | nph.Faithfulness) for value in scope.values())
+
+
+def test_the_readme_s_snippet_runs_again_and_titles_its_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = [code for code in BLOCK.findall(README.read_text()) if "nph.plot_path" in code]
+    drawn = code.replace("nph.plot_path", "figure = nph.plot_path")
+    for _ in range(2):  # as a cell of a notebook does
+        scope: dict = {}
+        exec(drawn, scope)
+    title = f"a {scope['labels'][5]}"
+    assert title in [text.get_text() for text in scope["figure"].findobj(Text)]
 
 
 def test_every_public_name_is_documented_once():
