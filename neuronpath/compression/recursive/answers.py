@@ -75,7 +75,7 @@ def predict(
     live = Live(steps, exits, rule, iter(images))
     logits: Tensor | None = None
     depth = torch.zeros(len(images), dtype=torch.long)
-    with steps.running():
+    with steps.running(), steps.as_they_are():
         for left in compact(live, batch_size):
             said = left.logits
             assert said is not None
@@ -91,7 +91,7 @@ def exit_logits(model: nn.Module | ViT, images: Tensor, batch_size: int = 64) ->
     steps, exits = with_its_exits(model)
     live = Live(steps, exits, Rule(1), iter(images))
     parts = []
-    with steps.running():
+    with steps.running(), steps.as_they_are():
         while len(batch := live.take(batch_size)):
             answers = []
             for _ in live.stops:

@@ -155,10 +155,10 @@ def groups_of(steps: Tensor) -> list[tuple[int, slice]]:
     return [(step, slice(end - n, end)) for step, n, end in zip(values.tolist(), counts.tolist(), ends, strict=True)]
 
 
-def with_its_exits(model: nn.Module | ViT) -> tuple[Steps, Exits]:
+def with_its_exits(model: nn.Module | ViT, rested: bool = False) -> tuple[Steps, Exits]:
     """A model taken apart, and its exits; refuses one that has none."""
     vit = view(model)
     exits = exits_of(vit.model)
     if exits is None:
         raise InputTypeError(f"{type(vit.model).__name__} has no exits; expected what with_exits gave")
-    return Steps(vit), exits
+    return Steps(vit, rested), exits

@@ -100,9 +100,10 @@ class Server:
         own, _ = with_its_exits(model)
         with alone(own.vit.model):
             copied = copy.deepcopy(own.vit.model)
+        copied.eval().requires_grad_(False)
         if schedule != "mixed" or mix not in HOW:
-            merge(copied.eval())
-        self.steps, self.exits = with_its_exits(copied)
+            merge(copied)
+        self.steps, self.exits = with_its_exits(copied, rested=True)
         self.stops = stops_of(self.steps.vit, self.exits)
         self.shared = Shared(self.steps, self.stops, mix) if mix in HOW else None
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...checks import InputTypeError
 from ...models.around import answered
-from ...models.hooks import at_rest, eager
+from ...models.hooks import alone, at_rest, eager
 from ...models.outputs import run_model
 from ...models.view import view
 from ...models.vit import Extra, ViT
@@ -19,11 +19,14 @@ from ...options import Sureness
 class Steps:
     """Runs a model's blocks some at a time, on any rows. Use it inside :meth:`running`.
 
+    ``rested``: nobody else has the model, and it is in eval mode with no weight that requires a gradient, so that nothing has to be
+    put to rest at every step.
+
     What the model gives a block beside its input (rotary positions) is taken from the first image: it is the same for all.
     """
 
-    def __init__(self, model: nn.Module | ViT) -> None:
-        self.vit = view(model)
+    def __init__(self, model: nn.Module | ViT, rested: bool = False) -> None:
+        self.vit, self.rested = view(model), rested
         if self.vit.around is not None or not self.vit.has_head:
             raise InputTypeError(
                 f"{type(self.vit.model).__name__} can't answer early: it has no classes, or is no vision transformer itself; expected "
@@ -35,9 +38,23 @@ class Steps:
     @contextmanager
     def running(self) -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(at_rest(self.vit.model))
+            if self.rested:
+                stack.enter_context(alone(self.vit.model))
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())
+            else:
+                stack.enter_context(at_rest(self.vit.model))
             stack.enter_context(eager())
             yield
+
+    @contextmanager
+    def as_they_are(self) -> Iterator[None]:
+        """Inside :meth:`running`: what is at rest already isn't put to rest at every step."""
+        before, self.rested = self.rested, True
+        try:
+            yield
+        finally:
+            self.rested = before
 
     def enter(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to block 0's input (B, N, D)."""
