@@ -11,7 +11,17 @@ from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 from typer.cli import get_docs_for_click
 
-from neuronpath.cli.main import circuit, command, compress, evaluate, explore, find_path, prune_experiment, run_data_set
+from neuronpath.cli.main import (
+    benchmark,
+    circuit,
+    command,
+    compress,
+    evaluate,
+    explore,
+    find_path,
+    prune_experiment,
+    run_data_set,
+)
 
 COMMANDS = {
     "find-path": find_path,
@@ -20,6 +30,7 @@ COMMANDS = {
     "neuronpath run": run_data_set,
     "neuronpath explore": explore,
     "neuronpath compress": compress,
+    "neuronpath benchmark": benchmark,
     "prune-experiment": prune_experiment,
 }
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)

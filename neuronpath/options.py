@@ -43,7 +43,7 @@ Mixing: TypeAlias = Literal["auto", "own", "gather", "group"]
 
 TaskName: TypeAlias = Literal["find_path", "find_circuit", "activations", "evaluate", "faithfulness"]
 EngineName: TypeAlias = Literal["local", "ray"] | str
-Suite: TypeAlias = Literal["faithfulness", "cost", "compression"]
+Suite: TypeAlias = Literal["faithfulness", "cost"]
 Explained: TypeAlias = Literal["predicted", "label"]
 Column: TypeAlias = Literal["target", "predicted", "label"]
 Split: TypeAlias = Literal["test", "train"]

@@ -24,14 +24,14 @@ def benchmark(
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     suite: Annotated[
-        Suite, METHOD(help="faithfulness: paths, circuits, rankings; cost: in F+B; compression: smaller models.")
+        Suite, METHOD(help="faithfulness: paths, circuits, rankings; cost: in forward + backward passes.")
     ] = "faithfulness",
     limit: Annotated[int, INPUT(min=1, help="Images to measure on, drawn at random.")] = 200,
     reference: Annotated[
         int,
         INPUT(
             min=0,
-            help="Other images, drawn from what is left: units are ablated to their mean, small models fitted on them.",
+            help="Other images, drawn from what is left: units are ablated to their mean. 0: to zero.",
         ),
     ] = 200,
     methods: Annotated[

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...checks import InputError
 from ...data.source import Listed, Source
 from ...files import read_text, write_whole
 from .table import Row
@@ -40,20 +39,6 @@ class Asked:
         """The other images in memory, (R, C, H, W); None where there are none."""
         others = self.others.dataset(self.model)
         return torch.stack([others[i][0] for i in range(len(others))]) if len(others) else None
-
-    @cached_property
-    def truth(self) -> Tensor | None:
-        """The images' classes (B,), where they are asked for."""
-        if self.target != "label":
-            return None
-        found = [self.data[i][1] for i in range(len(self.data))]
-        if -1 in found:
-            item = self.data.items[found.index(-1)]
-            raise InputError(
-                f"{item.id} has {'no label' if item.label is None else f'the label {item.label!r}, which names no class'}; "
-                "expected a class's number or name, or target 'predicted'"
-            )
-        return torch.tensor(found)
 
     def rows(self, works: Mapping[str, Callable[[], Row]]) -> list[Row]:
         """A row for every name; those that were measured before are read."""

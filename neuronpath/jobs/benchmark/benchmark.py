@@ -16,7 +16,6 @@ from ...options import Explained, Suite
 from ..folder import at_work, values_that_differ
 from ..listing import digest_of_ids, listed
 from .asked import ROWS, Asked
-from .compression import compression
 from .cost import cost
 from .faithfulness import RUNS, faithfulness
 from .table import Table, write
@@ -25,7 +24,6 @@ from .timing import machine
 SUITES: Mapping[str, tuple[Callable[[Asked], list[Table]], tuple[str, ...]]] = {
     "faithfulness": (faithfulness, ("live", "knowledge", "joint", "causal", "random")),
     "cost": (cost, ("live", "joint", "causal")),
-    "compression": (compression, ()),
 }
 RECORD = "benchmark.json"
 
@@ -48,7 +46,7 @@ def benchmark(
     """The tables of a suite, what made them, and the files that hold them.
 
     ``limit`` images are drawn from the source by their ids, and ``n_others`` from ``others``, or from what is left of the source: those
-    that units are ablated to the mean over, and that smaller models are fitted on. In ``out``: ``benchmark.json``, what was asked for;
+    that units are ablated to the mean over. In ``out``: ``benchmark.json``, what was asked for;
     ``table.md``, ``table.json`` and ``figure.png``; what was measured so far. The same call goes on there.
     Raises InputError, in one line, for what can't be used.
     """
