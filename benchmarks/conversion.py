@@ -6,10 +6,11 @@ python benchmarks/conversion.py          vit_base_patch16_224, random weights, K
 import resource
 
 import torch
-from common import options, random_images, random_model, report, seconds
+from common import options, random_images, random_model, report
 
 import neuronpath as nph
 from neuronpath.compression.cost import latencies
+from neuronpath.jobs.benchmark.timing import seconds
 
 
 def main() -> None:

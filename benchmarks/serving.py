@@ -11,9 +11,10 @@ import statistics
 from collections import defaultdict
 
 import torch
-from common import options, report, seconds
+from common import options, report
 
 import neuronpath as nph
+from neuronpath.jobs.benchmark.timing import seconds
 from neuronpath.models.hooks import at_rest
 
 WAYS = [

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..checks import InputTypeError
+from ..checks import InputError, InputTypeError
 from ..options import Precision
 from .adapters import inside
 
@@ -23,7 +23,8 @@ def in_turn(
     """Call ``see(i, args, kwargs)`` whenever the i-th of ``modules`` is called while ``model`` runs.
 
     A tensor that it returns takes the place of the module's first positional input. A module that stands in the list several times
-    is called as often a run (a loop): its calls are told apart by their order.
+    is called as often a run (a loop): its calls are told apart by their order. Gradient checkpointing calls it again in another order
+    when it recomputes what it hadn't kept, which raises InputError.
     """
     turns: dict[nn.Module, list[int]] = {}
     for i, module in enumerate(modules):
@@ -34,6 +35,11 @@ def in_turn(
         counts[:] = [count() for _ in turns]
 
     def hook(which: int, turns: list[int], _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if len(turns) > 1 and torch._C._current_graph_task_id() != -1:
+            raise InputError(
+                f"{type(model).__name__} runs one block several times, and gradient checkpointing calls them again in another order; "
+                "expected a model without it (timm: model.set_grad_checkpointing(False))"
+            )
         new = see(turns[next(counts[which]) % len(turns)], args, kwargs)
         return None if new is None else ((new, *args[1:]), kwargs)
 

@@ -220,3 +220,26 @@ def test_baselines_that_cannot_be_had(demo):
     ):
         with pytest.raises(nph.InputError, match=words):
             nph.remove(model, [(1, 3)], **options)
+
+
+def test_gradient_checkpointing(demo):
+    """Of blocks that share weights the gradients are the same with it; of one block run several times it is refused."""
+    images = demo[1][:4]
+
+    def gradients(model, checkpointing):
+        model.set_grad_checkpointing(checkpointing)
+        model.zero_grad()
+        with nph.remove(model, [[3], [4], [5], [6], [7], [8], [9], [10]], units="neurons"):
+            model(images).square().sum().backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    looped = nph.recursive(demo[0], 2, init="lower", rank=2)
+    for plain, recomputed in zip(gradients(looped, False), gradients(looped, True), strict=True):
+        assert torch.allclose(plain, recomputed, rtol=1e-4, atol=1e-5)
+    repeated = copy.deepcopy(demo[0])
+    repeated.blocks = torch.nn.Sequential(*list(repeated.blocks[:2]) * 4)
+    assert all(grad.isfinite().all() for grad in gradients(repeated, False))
+    with pytest.raises(
+        nph.InputError, match=r"gradient checkpointing calls them again .*set_grad_checkpointing\(False\)"
+    ):
+        gradients(repeated, True)
