@@ -8,6 +8,7 @@ from ..paths.graph import PathGraph
 from ..paths.graph_layout import RAIL, GraphLayout, side_of
 from ..paths.layout import label_sides, points_of
 from ..paths.neuron_paths import NeuronPaths
+from ..paths.settings import Settings
 from ..units import Unit
 
 COLUMN, HEIGHT, LEFT, TOP, BOTTOM = 46, 262, 52, 34, 52
@@ -28,11 +29,30 @@ def short_of(unit: Unit) -> str:
     return f"h{unit.index}" if unit.kind == "head" else str(unit.index)
 
 
-def _point(unit: Unit, x: float, y: float, r: float, sign: int, **more: Any) -> Drawing:
+def block_name(block: int, settings: Settings) -> int | str:
+    """A block's number; of a model whose blocks share weights its loop and its shared block."""
+    return "{}.{}".format(*settings.passes[block]) if settings.passes else block
+
+
+def _columns(settings: Settings) -> str:
+    return "loop.block" if settings.passes else "block"
+
+
+def _point(unit: Unit, settings: Settings, x: float, y: float, r: float, sign: int, **more: Any) -> Drawing:
     """A unit in a drawing; ``label`` is None where there is no room for its name."""
-    names = {"key": key_of(unit), "block": unit.block, "kind": unit.kind, "index": unit.index, "title": str(unit)}
+    names = {"key": key_of(unit), "block": unit.block, "kind": unit.kind, "index": unit.index}
+    called = {"title": settings.name_of(unit), "place": block_name(unit.block, settings)}
     place = {"x": round(x, 1), "y": round(y, 1), "r": round(r, 1), "sign": sign}
-    return {**names, "name": short_of(unit), "attribution": None, "activation": None, "rank": None, **place, **more}
+    return {
+        **names,
+        **called,
+        "name": short_of(unit),
+        "attribution": None,
+        "activation": None,
+        "rank": None,
+        **place,
+        **more,
+    }
 
 
 def radius_of(share: float) -> float:
@@ -58,14 +78,29 @@ def path_drawing(path: NeuronPaths, largest: float) -> Drawing:
         lift = {1: -r[at] - 7, -1: r[at] + 15}.get(sides[at])
         label = None if lift is None else [round(x[at], 1), round(y[at] + lift, 1), "middle"]
         worth = {"attribution": _short(point.attribution), "activation": _short(point.activation)}
-        shown.append(_point(point.unit, x[at], y[at], r[at], 1 if point.attribution >= 0 else -1, label=label, **worth))
+        shown.append(
+            _point(
+                point.unit,
+                path.settings,
+                x[at],
+                y[at],
+                r[at],
+                1 if point.attribution >= 0 else -1,
+                label=label,
+                **worth,
+            )
+        )
     return {
         "width": round(LEFT + column * len(layout.blocks) + 6),
         "height": HEIGHT,
         "left": LEFT,
         "axis": layout.axis,
         "hit": round(column * len(layout.blocks) / sites, 1) if k == 1 else None,
-        "blocks": [[block, round(LEFT + column * (at + 0.5), 1)] for at, block in enumerate(layout.blocks)],
+        "columns": _columns(path.settings),
+        "blocks": [
+            [block_name(block, path.settings), round(LEFT + column * (at + 0.5), 1)]
+            for at, block in enumerate(layout.blocks)
+        ],
         "ticks": _apart([[name, height(place)] for place, name in layout.ticks()]),
         "line": [[point["x"], point["y"]] for point in shown[::k]],
         "points": shown,
@@ -92,14 +127,18 @@ def circuit_drawing(circuit: Circuit) -> Drawing:
         x = LEFT + 6 + column * (spot.x - stacks.blocks[0] + 0.5) - 12 * few
         y, r = bottom - ROW * (spot.y + 0.1), (3.0 if few else 2.2) + (4.0 if few else 2.6) * spot.weight
         label = [round(x + r + 4, 1), round(y + 4, 1), "start"] if few else None
-        shown.append(_point(spot.unit, x, y, r, 1, label=label, rank=spot.rank + 1))
+        shown.append(_point(spot.unit, circuit.settings, x, y, r, 1, label=label, rank=spot.rank + 1))
     return {
         "width": round(LEFT + 6 + column * len(stacks.blocks) + 6),
         "height": round(bottom + 40),
         "left": LEFT + 6,
         "axis": "",
         "hit": None,
-        "blocks": [[block, round(LEFT + 6 + column * (block - stacks.blocks[0] + 0.5), 1)] for block in stacks.blocks],
+        "columns": _columns(circuit.settings),
+        "blocks": [
+            [block_name(block, circuit.settings), round(LEFT + 6 + column * (block - stacks.blocks[0] + 0.5), 1)]
+            for block in stacks.blocks
+        ],
         "ticks": [[f"{kind}s", round(bottom - ROW * (base + 0.1), 1)] for kind, base in stacks.bases.items()],
         "line": [],
         "points": shown,
@@ -122,13 +161,14 @@ def graph_drawing(graph: PathGraph) -> Drawing:
         if line.end is not None:
             path += " L {} {}".format(*at(line.end))
         sender, receiver, effect = line.edge
+        one, other = (graph.settings.name_of(unit) if unit else "the output" for unit in (sender, receiver))
         lines.append(
             {
                 "path": path,
                 "from": key_of(sender),
                 "to": key_of(receiver) if receiver else "output",
                 "effect": _short(effect),
-                "title": f"{sender} to {receiver or 'the output'}: {effect:+.3g}",
+                "title": f"{one} to {other}: {effect:+.3g}",
                 "width": round(0.6 + (WIDEST - 0.6) * line.share, 1),
                 "sign": 1 if effect >= 0 else -1,
             }
@@ -139,7 +179,9 @@ def graph_drawing(graph: PathGraph) -> Drawing:
         (x, y), total = at(place), layout.total[unit]
         r = radius_of(abs(total) / largest)
         label = [round(x - r - 3, 1), round(y + 4 - 3 * side_of(unit), 1), "end"]
-        shown.append(_point(unit, x, y, r, 1 if total >= 0 else -1, label=label, attribution=_short(total)))
+        shown.append(
+            _point(unit, graph.settings, x, y, r, 1 if total >= 0 else -1, label=label, attribution=_short(total))
+        )
     right, bottom = at((layout.right, layout.low))
     high = at((layout.right, layout.high))[1]
     kinds = {unit.kind for unit in layout.places}
@@ -147,7 +189,8 @@ def graph_drawing(graph: PathGraph) -> Drawing:
         "width": round(right + 34),
         "height": round(bottom + 40),
         "left": LEFT,
-        "blocks": [[block, at((block, 0))[0]] for block in layout.blocks],
+        "columns": _columns(graph.settings),
+        "blocks": [[block_name(block, graph.settings), at((block, 0))[0]] for block in layout.blocks],
         "ticks": [[f"{kind}s", at((0, RAIL if kind == "head" else -RAIL))[1]] for kind in sorted(kinds)],
         "line": [],
         "output": [right, high, bottom],

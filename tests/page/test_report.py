@@ -283,3 +283,19 @@ def test_the_model_is_left_as_it_was(demo, ways, tmp_path):
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+def test_a_recursive_model_s_page_says_which_loop(demo, tmp_path):
+    looped = nph.recursive(demo[0], 2, init="lower")
+    ways = {
+        "path": nph.find_path(looped, demo[1][:2], method="causal"),
+        "circuit": nph.find_circuit(looped, demo[1][:2], controls=False),
+    }
+    shown = Page(nph.report(looped, demo[1][:2], ways, tmp_path / "r.html").read_text(encoding="utf-8"))
+    names = {attrs["data-unit"] for attrs, _ in shown.all("g", "point")}
+    paths, circuits = ways.values()
+    units = [*paths.units_of(0), *circuits.units_of(0)]
+    assert {f"loop {unit.block // 2}, block {unit.block % 2}, {unit.kind} {unit.index}" for unit in units} <= names
+    ticks = [text for _, text in shown.all("text", "tick")]
+    assert ticks.count("loop.block") >= 2
+    assert {"0.0", "0.1", "3.1"} <= set(ticks)
