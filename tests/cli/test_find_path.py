@@ -269,6 +269,19 @@ def test_outputs_are_checked_before_any_work_and_kept(find_path, digit, tmp_path
     refused(find_path(digit, "--out", kept, "--plot", kept, "--overwrite"), "two outputs")
 
 
+def test_many_images_are_better_run(find_path, digit, tmp_path, monkeypatch):
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes(digit.read_bytes())
+    call = (tmp_path, "--method", "random", "--out", tmp_path / "p.json", "--overwrite")
+    assert find_path(*call).err == ""
+    monkeypatch.setattr("neuronpath.cli.sources.MANY", 2)
+    many = find_path(*call)
+    assert (many.code, many.err) == (
+        0,
+        "3 images: neuronpath run keeps what is done, and goes on where it was stopped\n",
+    )
+
+
 def test_a_folder_that_cannot_be_written_is_refused(find_path, digit):
     result = find_path(digit, "--quiet", "--out", "/proc/p.json")
     refused(result, "/proc/p.json can't be written")
