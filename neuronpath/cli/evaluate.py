@@ -26,7 +26,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import check_outputs, model_named, open_reference
+from .sources import RANDOM, check_outputs, is_random, model_named, open_reference
 from .terminal import say, wrote
 
 
@@ -133,6 +133,8 @@ def evaluate(
         )
     for reason in skipped:
         say(f"skipped: {reason}")
+    if is_random(model, pretrained, checkpoint):
+        say(RANDOM)
     table = summary(measured, seed)
     save(table, csv, json, overwrite)
     if curves is not None:
@@ -142,7 +144,8 @@ def evaluate(
         print(as_report(table, found[ways[0]], theirs["label"].tolist() if theirs["right"].notna().all() else None))
     elif not quiet:
         for images, title in (("all", "all images"), ("wrong", "those that the model gets wrong")):
-            if len(here := table[table["images"] == images]):
+            here = table[table["images"] == images]
+            if len(here) and (images == "all" or here["n"].iloc[0] < table["n"].iloc[0]):
                 print(f"{title}: {here['n'].iloc[0]}\n\n{as_text(table, images)}\n")
     if drawn and not quiet:
         print(

@@ -25,7 +25,7 @@ from .options import (
     Version,
 )
 from .sources import model_named, open_reference
-from .terminal import say
+from .terminal import counted, say
 
 
 def run_data_set(
@@ -121,6 +121,7 @@ def run_data_set(
         say(f"skipped: {len(errors) - 3} more, all in {out / 'errors'}")
     if not quiet:
         print(
-            f"{len(done)} rows in {len(done.files)} files, {len(errors)} images skipped; nph.open_run({str(out)!r}) reads them"
+            f"{counted(len(done), 'row')} in {counted(len(done.files), 'file')}, {counted(len(errors), 'image')} skipped; "
+            f"nph.open_run({str(out)!r}) reads them"
         )
     return SOME_LEFT_OUT if len(errors) else DONE

@@ -15,6 +15,9 @@ MANY = 10_000  # images for which a folder that goes on is the better place
 MODELS = ("vit_base_patch16_224", "deit_small_patch16_224", "vit_tiny_patch16_224")  # to choose from
 
 
+RANDOM = "the model's weights are random (--no-pretrained): what it says of images means nothing"
+
+
 @dataclass
 class Source:
     """The model and batches of images with their names; ``total`` is how many images there are, readable or not.
@@ -27,6 +30,7 @@ class Source:
     total: int
     skipped: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    random: bool = False
 
     def close(self, n_found: int) -> int:
         """Tell of the images that couldn't be read; the exit code. Refuses to go on where none could."""
@@ -34,6 +38,8 @@ class Source:
             say(f"skipped: {reason}")
         if not n_found:
             raise InputError(f"none of the {len(self.skipped)} images could be read; expected at least one")
+        if self.random:
+            say(RANDOM)
         return SOME_LEFT_OUT if self.skipped else DONE
 
 
@@ -58,7 +64,8 @@ def open_source(
         say(f"{len(named) + len(found)} images: neuronpath run keeps what is done, and goes on where it was stopped")
     if images:
         each = batches(named, found, transform_of(loaded), batch_size, skipped.append)
-        return Source(loaded, each, len(named) + len(found), skipped, [*named, *found])
+        random = is_random(model, pretrained, checkpoint)
+        return Source(loaded, each, len(named) + len(found), skipped, [*named, *found], random)
     if model in (None, demo.NAME):
         return Source(loaded, iter([demo.one_of_each_class()]), 10)
     raise InputError(f"no images were named for {model}; expected files or folders (only the demo brings its own)")
@@ -74,6 +81,13 @@ def model_named(model: str | None, images: Sequence[Path | str] | None) -> str:
             f"(or {demo.NAME!r}, which knows digits alone)"
         )
     return model or demo.NAME
+
+
+def is_random(model: str | None, pretrained: bool, checkpoint: Path | None) -> bool:
+    """Whether a model's weights are random ones: the embedded model's are its own."""
+    from .. import demo
+
+    return not pretrained and checkpoint is None and model not in (None, demo.NAME)
 
 
 def open_reference(

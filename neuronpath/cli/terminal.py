@@ -18,6 +18,11 @@ def say(text: object) -> None:
         print(printable(" ".join(str(text).split())), file=sys.stderr, flush=True)
 
 
+def counted(number: int, thing: str) -> str:
+    """Such as "1 image" or "2 images"."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def wrote(*paths: Path | None) -> None:
     """A line for each file that was written, on stdout."""
     for path in paths:

@@ -178,3 +178,15 @@ def test_bad_input(evaluate, folder, tmp_path):
     result = evaluate(folder, "--methods", "random")
     assert result.code == 1
     assert "skipped: " in result.err
+
+
+def test_a_table_is_not_printed_twice(evaluate, folder, tmp_path):
+    (tmp_path / "c.json").write_text('{"0": 9, "1": 9, "2": 9}')  # so the model gets all of them wrong
+    said = evaluate(folder, "--methods", "random", "--classes", tmp_path / "c.json").out
+    assert said.startswith("all images: 12\n")
+    assert "wrong" not in said
+    (tmp_path / "c.json").write_text('{"0": 0, "1": 1, "2": 9}')
+    assert (
+        "those that the model gets wrong: 4\n"
+        in evaluate(folder, "--methods", "random", "--classes", tmp_path / "c.json").out
+    )

@@ -109,6 +109,7 @@ def test_imagenet_names_where_they_apply(find_path, digit):
                        "riemann_middle")  # fmt: skip
     assert result.code == 0
     assert "goldfish" in result.out
+    assert result.err == "the model's weights are random (--no-pretrained): what it says of images means nothing\n"
 
 
 def test_options_reach_the_search(find_path, digit, tmp_path):

@@ -42,7 +42,7 @@ def test_a_folder_of_images(run, photos, tmp_path):
     words = (photos, "--model", "demo", "--out", tmp_path / "run", "--method", "causal", "--target", "label")
     result = run(*words)
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"12 rows in 1 files, 0 images skipped; nph.open_run('{tmp_path}/run') reads them\n"
+    assert result.out == f"12 rows in 1 file, 0 images skipped; nph.open_run('{tmp_path}/run') reads them\n"
     images, names = nph.load_images(photos, nph.load_model("demo"))
     labels = [int(name.split("/")[-2]) for name in names]
     whole = nph.find_path(nph.load_model("demo"), images, labels, method="causal")
