@@ -25,6 +25,7 @@ from .options import (
     Version,
 )
 from .sources import model_named, open_reference
+from .start import Stopped
 from .terminal import counted, say
 
 
@@ -61,7 +62,9 @@ def run_data_set(
     gpus: Annotated[int | None, MACHINE(min=0, help="GPUs, each with its own model. [default: all there are]")] = None,
     workers: Annotated[int | None, MACHINE(min=1, help="Processes with a model each, where there are no GPUs.")] = None,
     decoders: Annotated[int, MACHINE(min=1, help="Threads that decode images for each model.")] = 4,
-    shard_size: Annotated[int, MACHINE(min=1, help="Images that become one file.")] = 512,
+    shard_size: Annotated[
+        int | None, MACHINE(min=1, help="Images that become one file. [default: 512; of few images fewer]")
+    ] = None,
     batch_size: Annotated[int, MACHINE(min=1, help="Images that the model is given at a time.")] = 64,
     max_errors: Annotated[int | None, MACHINE(min=0, help="Stop when more images can't be read.")] = None,
     device: Annotated[str, MACHINE(help="Of a single process: auto, cpu, cuda, cuda:1, ...")] = "auto",
@@ -97,23 +100,28 @@ def run_data_set(
         "class_names": None if class_names is None else read_class_names(class_names),
         "precision": precision,
     }
-    done = run(
-        images or demo.load()[1],
-        loaded,
-        out,
-        task,
-        engine,
-        shard_size,
-        batch_size=batch_size,
-        max_errors=max_errors,
-        gpus=gpus,
-        workers=workers,
-        decoders=decoders,
-        device=None if device == "auto" else device,
-        classes=None if classes is None else read_classes(classes),
-        progress=not quiet and sys.stderr.isatty(),
-        **{option: value for option, value in options.items() if value is not None},
-    )
+    try:
+        done = run(
+            images or demo.load()[1],
+            loaded,
+            out,
+            task,
+            engine,
+            shard_size,
+            batch_size=batch_size,
+            max_errors=max_errors,
+            gpus=gpus,
+            workers=workers,
+            decoders=decoders,
+            device=None if device == "auto" else device,
+            classes=None if classes is None else read_classes(classes),
+            progress=not quiet and sys.stderr.isatty(),
+            **{option: value for option, value in options.items() if value is not None},
+        )
+    except (KeyboardInterrupt, Stopped):
+        if files := len(list((out / "shards").glob("[!.]*.parquet"))):
+            say(f"{out} keeps {counted(files, 'file')} of results; the same command goes on there")
+        raise
     errors = done.errors
     for reason in errors["reason"][:3]:
         say(f"skipped: {reason}")

@@ -30,12 +30,17 @@ from ..paths.neuron_paths import versions
 from ..paths.run import ERRORS, FORMAT, LISTING, RECORD, SHARDS, VERSION, Run
 from ..runs.progress import bar_over
 from .engines.registry import Resources, engine_named
-from .folder import at_work, check_folder, values_that_differ
+from .folder import at_work, check_folder, read_record, values_that_differ
 from .listing import Shards, difference, digest_of_ids, listed, write_listing
 from .tasks import options_of, task_named
 from .work import Done, Work, as_errors
 
 MOST = 1_000_000  # images of a shard
+SMALLEST, LARGEST, SHARDS_OF_FEW = (
+    8,
+    512,
+    64,
+)  # images a shard, and shards of less than 64 x 512 images, where nothing is said
 _FREE = ("internal_batch_size",)  # options that don't change the rows
 
 
@@ -46,7 +51,7 @@ def run(
     out: str | os.PathLike,
     task: TaskName = "find_path",
     engine: EngineName = "local",
-    shard_size: int = 512,
+    shard_size: int | None = None,
     *,
     batch_size: int = 64,
     max_errors: int | None = None,
@@ -69,7 +74,8 @@ def run(
         task: "find_path" and "find_circuit", a row an image (see the functions of these names); "activations", every unit's or
             those of ``units``; "evaluate", a row for every image and each of ``methods``.
         engine: "local", this machine; "ray", a cluster (``pip install "neuronpath[ray]"``).
-        shard_size: images that become one file. Shards are cut in the order of the ids. A file that is there is done.
+        shard_size: images that become one file, in the order of the ids. A file that is there is done. None is 512, fewer where that
+            would make fewer than 64 files, for what is in work when a run is stopped is done again; or what the folder's run has.
         batch_size: images that the task is given at a time.
         max_errors: the run ends behind the shard with which there are more errors; None goes on whatever.
         gpus: how many to use, each by a process with its own model; None is all there are.
@@ -96,13 +102,14 @@ def run(
         ...     nph.run(images[:20], model, f"{folder}/run", shard_size=8)
         Run(20 images, 0 errors, task='find_path')
     """
-    for name, value in (("shard_size", shard_size), ("batch_size", batch_size), ("decoders", decoders)):
+    for name, value in (("batch_size", batch_size), ("decoders", decoders)):
         check_count(name, value)
-    if shard_size > MOST:
-        raise InputError(f"shard_size is {shown(shard_size)}; expected at most {MOST}")
-    for name, number, least in (("max_errors", max_errors, 0), ("gpus", gpus, 0), ("workers", workers, 1)):
+    atleast = {"shard_size": (shard_size, 1), "max_errors": (max_errors, 0), "gpus": (gpus, 0), "workers": (workers, 1)}
+    for name, (number, least) in atleast.items():
         if number is not None:
             check_count(name, number, least)
+    if shard_size is not None and shard_size > MOST:
+        raise InputError(f"shard_size is {shown(shard_size)}; expected at most {MOST}")
     work_on = engine_named(engine)
     if is_address(os.fspath(out)):
         raise InputError(f"out is {out}; expected a folder of this machine, where one process can lock it")
@@ -117,6 +124,7 @@ def run(
     loaded = load_model(model) if isinstance(model, str) else model
     vit = view(loaded)
     table = listed(images)
+    shard_size = shard_size or _shard_size(folder / RECORD, len(table))
     work = Work(images, loaded, task, options, classes, transform, batch_size, decoders)
     asked = {
         "format": FORMAT,
@@ -167,6 +175,12 @@ def run(
                 if isinstance(results, Iterator) and hasattr(results, "close"):
                     results.close()
     return Run(folder)
+
+
+def _shard_size(record: Path, n_images: int) -> int:
+    """That of the run that is there; else one that makes some dozens of files of few images, and not too many of many."""
+    there = read_record(record, "choose another folder").get("shard_size") if record.exists() else None
+    return there if isinstance(there, int) and there > 0 else min(LARGEST, max(SMALLEST, -(-n_images // SHARDS_OF_FEW)))
 
 
 def items_in_order(table: pa.Table) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """``neuronpath run`` as a person would type it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_a_folder_of_images(run, photos, tmp_path):
     words = (photos, "--model", "demo", "--out", tmp_path / "run", "--method", "causal", "--target", "label")
     result = run(*words)
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"12 rows in 1 file, 0 images skipped; nph.open_run('{tmp_path}/run') reads them\n"
+    assert result.out == f"12 rows in 2 files, 0 images skipped; nph.open_run('{tmp_path}/run') reads them\n"
     images, names = nph.load_images(photos, nph.load_model("demo"))
     labels = [int(name.split("/")[-2]) for name in names]
     whole = nph.find_path(nph.load_model("demo"), images, labels, method="causal")
@@ -74,7 +75,9 @@ def test_ctrl_c_and_again(photos, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (130, "neuronpath: interrupted; no file was left half-written\n")
+    keeps, said = err.splitlines()
+    assert (process.returncode, said) == (130, "neuronpath: interrupted; no file was left half-written")
+    assert re.fullmatch(r".*run keeps \d+ files? of results; the same command goes on there", keeps)
     done = {file: file.stat().st_mtime_ns for file in nph.open_run(tmp_path / "run").files}
     assert 2 <= len(done) < 12
     assert not [name for name in os.listdir(tmp_path / "run/shards") if name.startswith(".")]

@@ -223,6 +223,18 @@ def test_only_the_same_run_goes_on(model, photos, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in run.files} == after
 
 
+def test_few_images_are_cut_into_small_shards(model, photos, tmp_path):
+    run = nph.run(photos, model, tmp_path / "run", **FAST)
+    assert [len(part) for part in run] == [8, 8, 8, 8, 8]
+    many = nph.run(np.zeros((1281, 16, 16), np.float32)[:, None], model, tmp_path / "many", "activations")
+    assert [len(part) for part in many] == [21] * 61
+    nph.run(photos, model, tmp_path / "own", shard_size=25, **FAST).files[0].unlink()
+    assert [len(part) for part in nph.run(photos, model, tmp_path / "own", **FAST)] == [25, 15]  # it is gone on with
+    Image.new("L", (9, 9)).save(photos / "new.png")
+    with pytest.raises(nph.InputError, match="other images: 1 are new"):
+        nph.run(photos, model, tmp_path / "run", **FAST)
+
+
 def test_pixels_in_memory_are_told_from_others(model, tmp_path):
     images = torch.randn(6, 1, 16, 16)
     nph.run(images, model, tmp_path / "run", **FAST)
