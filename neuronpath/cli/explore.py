@@ -56,7 +56,7 @@ def explore(
     explorer = Explorer(explored, given, limit)
     server = Server(explorer, host, port)
     explorer.begin()
-    say(f"neuronpath: the explorer is at {server.url}; Ctrl-C ends it")
+    say(f"neuronpath: Ctrl-C ends the explorer, which is at {server.url}")
     try:
         server.serve_forever()
     finally:
