@@ -1,5 +1,6 @@
 """The command neuronpath explore."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from .terminal import say
 
 def explore(
     model: Model = None,
-    model_b: Annotated[str | None, INPUT(help="Another model, to compare with.")] = None,
+    model_b: Annotated[str | None, INPUT(help="Another model, or a file of save_compressed, to compare with.")] = None,
     images: Annotated[
         Path | None,
         INPUT(help="A folder of images, or of a folder for each class. [default: of demo the held-out digits]"),
@@ -33,8 +34,9 @@ def explore(
     Without arguments: the embedded model and its held-out digits. Ctrl-C ends it.
     """
     from .. import demo
+    from ..compression.files import load_compressed
     from ..data.labelled import read_class_names
-    from ..models.load import load_model
+    from ..models.load import find_device, load_model
     from ..page.explorer.explorer import Explored, Explorer
     from ..page.explorer.gallery import digits, folder, no_images
     from ..page.explorer.server import Server
@@ -43,7 +45,11 @@ def explore(
     names = [model_named(model, [images] if images else None), *([model_b] if model_b else [])]
     explored = []
     for name in names:
-        own = checkpoint if name == names[0] else None
+        if name is model_b and os.path.isfile(name):
+            smaller = load_compressed(name).to(find_device(device))
+            explored.append(Explored(os.path.basename(name), smaller, f"nph.load_compressed({name!r})", called))
+            continue
+        own = checkpoint if name is not model_b else None
         extra = "" if pretrained else ", pretrained=False"
         extra += f", checkpoint={str(own)!r}" if own else ""
         explored.append(

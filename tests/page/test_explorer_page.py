@@ -165,7 +165,7 @@ def test_compared_saved_and_copied(tab, tmp_path):
     tab.locator("#do input[value=off]").check()
     tab.locator("#compare").click()
     tab.locator("#images button[data-id='5']").click()
-    tab.locator("#compared td").first.wait_for()
+    tab.locator("#compared .differs td").first.wait_for()
     assert "held-out digit 4" in tab.locator("#caption").inner_text()  # still
     assert re.match(r"\d+ of \d+ units are in both", tab.locator("#compared .facts").inner_text())
     hidden = tab.locator("#compared .same").first

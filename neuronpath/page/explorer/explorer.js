@@ -56,14 +56,17 @@ const percent = (value) => value >= 0.9995 ? "100 %" : `${(100 * value).toPrecis
 const showClasses = (classes) => {
   one("says").replaceChildren();
   const changed = classes.some((each) => each.random !== null);
+  const most = Math.max(...classes.flatMap((each) => [each.now, each.clean, each.random || 0]));
+  const end = most > 0.4 ? 1 : Number((1.1 * most).toPrecision(2)), wide = (value) => `${100 * value / end}%`;
   one("legend").hidden = !changed;
+  one("end").textContent = end < 1 ? `Bars end at ${percent(end)}` : "";
   classes.forEach((each) => {
     const row = element("li", null, one("says"));
     element("span", each.name, row, "name").title = each.name;
     const track = element("span", null, row, "track");
-    if (changed) element("i", null, track, "random").style.width = `${100 * each.random}%`;
-    element("i", null, track, "now").style.width = `${100 * each.now}%`;
-    if (changed) element("i", null, track, "clean").style.left = `${100 * each.clean}%`;
+    if (changed) element("i", null, track, "random").style.width = wide(each.random);
+    element("i", null, track, "now").style.width = wide(each.now);
+    if (changed) element("i", null, track, "clean").style.left = wide(each.clean);
     element("span", percent(each.now), row, "number");
     if (changed) row.title = `was ${percent(each.clean)}, with random units changed alike ${percent(each.random)}`;
   });
@@ -207,7 +210,6 @@ const choose = (unit) => {
   const point = pointOf(unit.key);
   one("unit").hidden = false;
   one("unit-name").textContent = unit.title;
-  one("unit-facts").textContent = point ? `${point.dataset.figures}.` : `Not on this ${at.kind}.`;
   every("#do input").forEach((radio) => { radio.checked = radio.value === (at.changes.get(unit.key) || ""); });
   mark();
   showMap(point);

@@ -54,7 +54,11 @@ class Explored:
 
     def name_of(self, label: int) -> str:
         """What a class is called."""
-        return class_namer(self.model, self.class_names)(label) or str(label)
+        return self._namer(label) or str(label)
+
+    @cached_property
+    def _namer(self) -> Callable[[int], str | None]:
+        return class_namer(self.model, self.class_names)
 
 
 @dataclass(eq=False)

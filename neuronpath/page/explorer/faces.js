@@ -3,7 +3,11 @@ const BLUE = [0, 114, 178], RED = [213, 94, 0], QUICK = 3; // seconds: what take
 
 const showFace = async () => {
   const { unit } = at, named = { unit: [unit.kind, unit.block, unit.index] };
-  for (const id of ["map", "pixels", "made"]) one(id).classList.remove("there", "mapped");
+  for (const id of ["map", "pixels", "made"]) {
+    one(id).classList.remove("there", "mapped");
+    every("button", one(id)).forEach((button) => { button.hidden = true; }); // until it is offered
+  }
+  one("unit-facts").textContent = one("goes").textContent = "…";
   const found = await ask("unit", "unit", named);
   if (!found || at.unit !== unit) return;
   const point = pointOf(unit.key);
