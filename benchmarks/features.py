@@ -6,8 +6,8 @@
 The units are the 20 that are most often on the images' default paths, and 20 random ones of the same kinds and blocks
 beside. "made": the share of units whose made image raises them above the best real one. "delta": the largest error of
 pixel attribution, as a share of the change. "top" and "random": what deleting the fifth of pixels with the highest
-attribution, or a random fifth, takes from the unit's value over the baseline's, as a share, over its 10 favourite
-images; "lead" is the mean difference with its 95 % bootstrap interval over units. "named": the share of units whose
+attribution, or a random fifth, takes from the unit's value, in its standard deviations over all images, over its 10
+favourite images; "lead" is the mean difference with its 95 % bootstrap interval over units. "named": the share of units whose
 name's score, an AUROC on the images that it wasn't found on, is above 95 % of shuffled labels'. "favourites": the share
 of the commonest class among each unit's 10 favourites.
 """
@@ -38,9 +38,11 @@ def random_like(model: nn.Module, units: list[nph.Unit]) -> list[nph.Unit]:
     return [nph.Unit(u.block, int(draw.integers(width[u.block, u.kind])), u.kind) for u in units]
 
 
-def deletion(model: nn.Module, images: Tensor, unit: nph.Unit, draw: torch.Generator) -> tuple[float, float, float]:
-    """What deleting the top pixels and random ones takes of the unit's gain over the baseline, and the largest relative
-    delta."""
+def deletion(
+    model: nn.Module, images: Tensor, unit: nph.Unit, spread: float, draw: torch.Generator
+) -> tuple[float, float, float]:
+    """What deleting the top pixels and random ones takes of the unit's value, in its deviations, and the largest
+    relative delta."""
     found = nph.pixel_attribution(model, images, [unit])
     by_pixel = found.attribution[:, 0].sum(1).flatten(1)  # over channels
     count = round(SHARE * by_pixel.shape[1])
@@ -50,7 +52,7 @@ def deletion(model: nn.Module, images: Tensor, unit: nph.Unit, draw: torch.Gener
         gone = order.argsort(1, descending=True)[:, :count]
         mask = torch.ones_like(by_pixel).scatter(1, gone, 0).view(-1, 1, *images.shape[2:])
         left = nph.pixel_attribution(model, images * mask, [unit], n_steps=1).value
-        taken.append(float(((found.value - left) / found.change)[:, 0].median()))
+        taken.append(float(((found.value - left)[:, 0] * sign[:, 0] / spread).median()))
     return *taken, float((found.delta / found.change).abs().max())
 
 
@@ -67,10 +69,11 @@ def main() -> None:
     often = often_on_paths(model, images[: chosen.path_images], chosen.units)
     rows = []
     for name, units in {"most often on paths": often, "random": random_like(model, often)}.items():
-        values, numbers, _ = nph.most_active(model, images, units, TOP)
+        values, numbers, _ = nph.most_active(model, images, units, len(images))
+        spread, values, numbers = values.std(1).tolist(), values[:, :TOP], numbers[:, :TOP]
         made = nph.visualise(model, units, steps=chosen.steps)
         draw = torch.Generator().manual_seed(0)
-        taken = [deletion(model, images[n], unit, draw) for n, unit in zip(numbers, units, strict=True)]
+        taken = [deletion(model, images[n], *each, draw) for n, *each in zip(numbers, units, spread, strict=True)]
         top, random, delta = (np.array(each) for each in zip(*taken, strict=True))
         named = nph.name_units(model, images, units, labels)
         index = resamples(len(units))
