@@ -1,19 +1,16 @@
 """A folder of pages: the report, and a page a unit, whose address stays the same whatever else is shown."""
 
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
-from PIL import Image
 from torch import Tensor, nn
 
-from ..checks import checked
+from ..checks import check_count, checked
 from ..data.given import Images, Target, as_images
-from ..data.pixels import as_uri, packed, to_pixels
+from ..data.pixels import packed, to_pixels
 from ..features.activations import unit_maps
 from ..files import check_folder_writable, write_folder_whole
 from ..models.view import view
@@ -22,6 +19,7 @@ from ..paths.graph import PathGraph
 from ..paths.run import Run
 from ..units import Unit
 from .drawing import key_of
+from .faces import as_picture, faces_of
 from .measured import Measured
 from .render import html, page_of, palette
 from .report import Ways, given, measure
@@ -36,7 +34,7 @@ LISTED = 40  # images on a unit's page whose path holds it, at most
 def site(
     paths: Ways | Run, images: Images | None, model: nn.Module | ViT, out: str | os.PathLike, *, labels: Target = None,
     graph: PathGraph | bool | None = None, reference: Images | None = None, title: str = "Neuron paths", factor: float = 2.0,
-    n_likes: int = 12, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
+    n_likes: int = 12, faces: int = 0, batch_size: int = 64, overwrite: bool = False, progress: bool = False,
 ) -> Path:  # fmt: skip
     """Write a folder of pages that opens from disk: ``index.html``, which is the report, and a page a unit.
 
@@ -51,6 +49,9 @@ def site(
         out: the folder to write; one that is there is kept unless it is empty, or a site and ``overwrite``.
         labels: and ``graph``, ``reference``, ``title``, ``factor``, ``batch_size``, ``progress`` as of :func:`~neuronpath.report`.
         n_likes: images on a unit's page on which it is most active.
+        faces: of how many units, those that are most often on paths, the page also shows what they stand for: a name by the ``labels``,
+            with its controls (see :func:`~neuronpath.name_units`), an image made to excite it (:func:`~neuronpath.visualise`), and the
+            pixels that drive it (:func:`~neuronpath.pixel_attribution`). On a CPU a minute or two each for a ViT-S.
         overwrite: replace a site that is there.
 
     Returns:
@@ -60,6 +61,7 @@ def site(
         InputError: in one line, for anything that can't be used, before any work is begun.
     """
     check_folder_writable(out, _is_site, WHAT, overwrite)
+    check_count("faces", faces, 0)
     reference = as_images(reference, model, "reference")
     images, ways, labels, drawn_from = given(paths, images, model, labels)
     vit = view(model)
@@ -71,7 +73,7 @@ def site(
     names = [f"images/{i:05}.{kind}" for i, (kind, _) in enumerate(pictures)]
     shown = scene(
         images, ways, found, model=vit.model, labels=truth, title=title, factor=factor, pictures=names, units="units/",
-        drawn_from=drawn_from,
+        drawn_from=drawn_from, faces=faces_of(vit, images, ways, found, truth, faces, batch_size),
     )  # fmt: skip
     maps = _maps(vit, images, found, batch_size)
 
@@ -141,7 +143,7 @@ def _write_units(folder: Path, shown: Plain, maps: Mapping[tuple[str, int], np.n
 
 def _unit(key: str, found: list[Plain], shown: Plain, maps: Mapping[tuple[str, int], np.ndarray]) -> Plain:
     """What a unit's page shows, of where it occurs in a scene."""
-    point = found[0]["point"]
+    point, face = found[0]["point"], shown["faces"].get(key, {})
     likes = next(way["likes"][key] for way in shown["ways"] if key in way["likes"])
     mine = [maps[key, number] for number, _ in likes]
     low, high = min(0.0, *(float(each.min()) for each in mine)), max(0.0, *(float(each.max()) for each in mine))
@@ -153,23 +155,20 @@ def _unit(key: str, found: list[Plain], shown: Plain, maps: Mapping[tuple[str, i
             ways.append({"name": way["name"], "kind": way["kind"], "times": len(members), "classes": classes})
     return {
         "title": point["title"],
+        "face": face,
         "kind": point["kind"],
         "ways": ways,
         "ends": [low, high],
         "likes": [
-            {"number": number, "image": shown["images"][number], "value": value, "map": _picture(each, low, high)}
+            {
+                "number": number,
+                "image": shown["images"][number],
+                "value": value,
+                "map": as_picture(each, low, high, palette()),
+                "pixels": face.get("pixels", {}).get(number),
+            }
             for (number, value), each in zip(likes, mine, strict=True)
         ],
         "found": order[:LISTED],
         "more": len(order[LISTED:]),
     }
-
-
-def _picture(values: np.ndarray, low: float, high: float) -> str:
-    """A map (h, w) as a PNG of one pixel a patch."""
-    shares = (values - low) / ((high - low) or 1)
-    picture = Image.fromarray((shares * (len(palette()) - 1)).round().astype(np.uint8), "P")
-    picture.putpalette([round(255 * part) for colour in palette() for part in to_rgb(colour)])
-    file = io.BytesIO()
-    picture.save(file, "PNG", bits=4, optimize=True)
-    return as_uri("png", file.getvalue())

@@ -219,3 +219,32 @@ def test_a_run_is_shown_by_a_sample(demo, tmp_path):
     ):  # fmt: skip
         with pytest.raises(nph.InputError, match=words):
             refused()
+
+
+def test_what_the_commonest_unit_stands_for(demo, paths, tmp_path):
+    model, images, labels = demo
+    out = nph.site(paths, images[:10], model, tmp_path / "site", labels=labels[:10], faces=1, graph=False, n_likes=3)
+    times = {unit: sum(unit in paths.units_of(i) for i in range(10)) for i in range(10) for unit in paths.units_of(i)}
+    common = sorted(times, key=lambda unit: (-times[unit], unit))[:1]
+    named = nph.name_units(model, images[:10], common, labels[:10], token="all")
+    made = nph.visualise(model, common, token="all")
+    shown = {file.stem: Page(file.read_text(encoding="utf-8")) for file in (out / "units").iterdir()}
+    assert {key for key, page in shown.items() if page.all("article", "face")} == {
+        f"block-{u.block}-{u.kind}-{u.index}" for u in common
+    }
+    for unit, row, value in zip(common, named.to_dict("records"), made.values.tolist(), strict=True):
+        page = shown[f"block-{unit.block}-{unit.kind}-{unit.index}"]
+        text = " ".join(text for _, text in page.all("p"))
+        assert f"AUROC {row['score']:.3g}; 95 % of shuffled labels stay below {row['control']:.3g}" in text
+        assert float(re.search(r"value ([\d.]+),", page.all("figcaption")[0][1])[1]) == pytest.approx(value, rel=2e-2)
+        (_, first, _) = nph.most_active(model, images[:10], [unit], 1, token="all")
+        driven = nph.pixel_attribution(model, images[first[0]], [unit], token="all", n_steps=32).attribution.sum(2)[
+            0, 0
+        ]
+        attrs, _ = page.all("img", "pixels")[0]
+        picture = Image.open(io.BytesIO(base64.b64decode(attrs["src"].split(",")[1]))).convert("RGB")
+        blue = np.asarray(picture).astype(float)[..., 2] - np.asarray(picture).astype(float)[..., 0]
+        assert np.corrcoef(blue.flatten(), driven.flatten().numpy())[0, 1] > 0.8
+        assert len(page.all("img", "pixels")) == 3
+    with pytest.raises(nph.InputError, match="faces is -1"):
+        nph.site(paths, images[:10], model, tmp_path / "b", faces=-1)

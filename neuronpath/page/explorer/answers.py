@@ -14,6 +14,7 @@ from ...methods.circuit import find_circuit
 from ...methods.find import find_path
 from ...paths.graph_layout import FEW
 from ..drawing import graph_drawing, key_of
+from ..faces import in_words
 from ..measured import Measured, Way, measured_on
 from ..render import html, page_of
 from ..scene import scene
@@ -149,8 +150,7 @@ def _faces(ask: Ask, ways: dict[str, Way]) -> Plain:
     for unit in {unit for way in ways.values() for unit in way.units_of(0)}:
         name, made = ask.known(("name", unit), image=False), ask.known(("made", unit), image=False)
         if name or made:
-            words = f"Goes with {name['name']} (AUROC {name['score']})." if name and name["name"] else None
-            found[key_of(unit)] = {"name": words, "made": made and made["picture"]}
+            found[key_of(unit)] = {"name": name and in_words(name), "made": made and made["picture"]}
     return found
 
 
