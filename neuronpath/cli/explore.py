@@ -7,7 +7,7 @@ from typing import Annotated
 from ..checks import DONE
 from .options import INPUT, MACHINE, Checkpoint, ClassNames, Device, Model, Pretrained, Version
 from .sources import model_named
-from .start import leave_at_once
+from .start import Stopped, leave_at_once
 from .terminal import say
 
 
@@ -65,8 +65,9 @@ def explore(
     say(f"neuronpath: Ctrl-C ends the explorer, which is at {server.url}")
     try:
         server.serve_forever()
+    except Stopped:
+        server.server_close()
+        leave_at_once("neuronpath")
     finally:
         server.server_close()
-        if not explorer.end():
-            leave_at_once("neuronpath")
     return DONE

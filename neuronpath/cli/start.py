@@ -56,7 +56,7 @@ def interrupted(name: str) -> NoReturn:
 
 
 def leave_at_once(name: str) -> NoReturn:
-    """End as after Ctrl-C, also where threads are in the middle of code that can't be interrupted, and would be aborted."""
+    """End after Ctrl-C, threads and all: one in the middle of torch's code would have Python abort as it takes everything down."""
     try:
         interrupted(name)
     finally:

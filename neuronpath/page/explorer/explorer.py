@@ -83,12 +83,6 @@ class Explorer:
         for survey in self.surveys:
             Thread(target=survey.run, args=(self.turns, self.ended), daemon=True).start()
 
-    def end(self, patience: float = 1.0) -> bool:
-        """Begin nothing more; whether all that runs has ended within about so many seconds."""
-        self.ended.set()
-        ended = [turns.ended(patience) for turns in (self.turns, self.slow)]
-        return all(ended)
-
     def once(self, key: Hashable, make: Callable[[], Any], turns: Turns, gone: Callable[[], bool]) -> Any:
         """What was found before, else what ``make`` finds when it is its turn."""
         if (found := self.kept.get(key)) is not None:

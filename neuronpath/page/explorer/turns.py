@@ -56,12 +56,6 @@ class Turns:
         finally:
             self._leave()
 
-    def ended(self, patience: float) -> bool:
-        """Let nobody in any more; whether whoever is in has left within so many seconds."""
-        with self._free:
-            self._queue.appendleft(None)  # nobody's: it is never anyone else's turn
-            return self._free.wait_for(lambda: not self._busy, patience)
-
     def _leave(self) -> None:
         with self._free:
             self._busy = False
