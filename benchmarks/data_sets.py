@@ -7,7 +7,10 @@ python benchmarks/data_sets.py --model vit_tiny_patch16_224 --images 24 # photog
 import shutil
 import statistics
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +18,34 @@ from common import options, random_model, report, seconds
 from PIL import Image
 
 import neuronpath as nph
+from neuronpath.jobs import work
 
 
 def photographs(folder: Path, count: int) -> Path:
-    """Noise that JPEG can't make small: 1,000 x 750 pixels, some 500 kB each."""
+    """Noise that JPEG can't make small: 1,000 x 750 pixels, 500 kB each."""
     draw = np.random.default_rng(0)
     for number in range(count):
         pixels = draw.integers(0, 255, (750, 1000, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:04d}.jpg", quality=67)
+        Image.fromarray(pixels).save(folder / f"{number:04d}.jpg", quality=80)
     return folder
+
+
+def watch_loading() -> list[float]:
+    """The seconds that runs wait for the next image from here on, in a list of one, to be set to 0."""
+    waited, loaded = [0.0], work.loaded
+
+    def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
+        images = loaded(*arguments, **options)
+        while True:
+            begin = time.perf_counter()
+            one = next(images, None)
+            waited[0] += time.perf_counter() - begin
+            if one is None:
+                return
+            yield one
+
+    work.loaded = watched
+    return waited
 
 
 def main() -> None:
@@ -55,10 +77,14 @@ def main() -> None:
         if chosen.model is not None:
             ways["run, JPEG files"] = lambda: run(sorted(map(str, folder.glob("*.jpg"))))
         taken: dict[str, list[float]] = {name: [] for name in ways}
+        waits: dict[str, list[float]] = {name: [] for name in ways}
+        waited = watch_loading()
         bare()  # warm up
         for _ in range(chosen.repeats):
             for name, way in ways.items():
+                waited[:] = [0.0]
                 taken[name].append(seconds(way, chosen.device))
+                waits[name].append(waited[0] / taken[name][-1])
         found = nph.open_run(folder / "run")
         size = sum(file.stat().st_size for file in found.files) / len(found)
     first = next(iter(taken.values()))
@@ -67,6 +93,7 @@ def main() -> None:
             "way": name,
             "images a second": len(images) / statistics.median(times),
             "share of the loop": statistics.median(a / b for a, b in zip(first, times, strict=True)),
+            "waits for images": statistics.median(waits[name]),
         }
         for name, times in taken.items()
     ]

@@ -273,7 +273,7 @@ def test_outputs_are_checked_before_any_work_and_kept(find_path, digit, tmp_path
 def test_many_images_are_better_run(find_path, digit, tmp_path, monkeypatch):
     for name in ("b.png", "c.png"):
         (tmp_path / name).write_bytes(digit.read_bytes())
-    call = (tmp_path, "--method", "random", "--out", tmp_path / "p.json", "--overwrite")
+    call = (tmp_path, "--method", "random", "--out", tmp_path / "p.parquet", "--overwrite")
     assert find_path(*call).err == ""
     monkeypatch.setattr("neuronpath.cli.sources.MANY", 2)
     many = find_path(*call)
@@ -281,6 +281,11 @@ def test_many_images_are_better_run(find_path, digit, tmp_path, monkeypatch):
         0,
         "3 images: neuronpath run keeps what is done, and goes on where it was stopped\n",
     )
+    assert [Path(name).name for name in nph.NeuronPaths.load(tmp_path / "p.parquet").names] == [
+        "b.png",
+        "c.png",
+        "digit.png",
+    ]
 
 
 def test_a_folder_that_cannot_be_written_is_refused(find_path, digit):

@@ -136,7 +136,7 @@ def test_every_task(model, photos, tmp_path):
     assert len(run) == 2 * 40
     causal = nph.find_path(model, images, [int(name[0]) for name in ids], names=ids, **FAST)
     ours = frame[frame["method"] == "causal"].set_index("id").loc[ids]
-    assert ours["removal"].tolist() == pytest.approx(causal.removal.tolist(), abs=1e-5)
+    assert ours["probability_removed"].tolist() == pytest.approx((-causal.removal).tolist(), abs=1e-5)
     assert (ours["label"] == ours["target"]).all()
 
 
