@@ -12,10 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from common import forward_backward, multiples, options, random_images, random_model, report
+from common import options, random_images, random_model, report
 from torch import Tensor, nn
 
 import neuronpath as nph
+from neuronpath.jobs.benchmark.timing import forward_backward, multiples
 from neuronpath.methods import Search
 from neuronpath.methods.causal import locate_causal
 from neuronpath.models.hooks import at_rest

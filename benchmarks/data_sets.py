@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import options, random_model, report, seconds
+from common import options, random_model, report
 from PIL import Image
 
 import neuronpath as nph
 from neuronpath.jobs import work
+from neuronpath.jobs.benchmark.timing import seconds
 
 
 def photographs(folder: Path, count: int) -> Path:

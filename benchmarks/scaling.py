@@ -94,7 +94,7 @@ def on_paper(workers: int, each: int, pause: float, writing: float) -> float:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--pause", type=float, default=2.0, help="seconds a shard, 20 % more or less")
+    parser.add_argument("--pause", type=float, default=2.0, help="seconds a shard, a fifth more or less")
     parser.add_argument("--shards", type=int, default=16, help="of each worker")
     chosen = parser.parse_args()
     forked = multiprocessing.get_context("fork")  # started at once: sleepers need no torch of their own

@@ -4,9 +4,10 @@ python benchmarks/throughput.py --model vit_base_patch16_224 --images 64 --devic
 """
 
 import torch
-from common import options, random_images, random_model, report, seconds
+from common import options, random_images, random_model, report
 
 import neuronpath as nph
+from neuronpath.jobs.benchmark.timing import seconds
 
 
 def main() -> None:
