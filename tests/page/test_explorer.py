@@ -14,7 +14,7 @@ from served import served
 
 import neuronpath as nph
 from neuronpath.page.explorer.explorer import Explored
-from neuronpath.page.explorer.gallery import HELD, MOST_BYTES, digits, folder
+from neuronpath.page.explorer.gallery import HELD, digits, folder
 from neuronpath.page.explorer.turns import Gone, Kept, Turns
 
 OFF = [["head", 4, 0, "off"], ["neuron", 4, 163, "off"]]
@@ -214,7 +214,7 @@ def test_hostile_uploads_are_one_line(site, capfd):
         line = site.upload(content, "evil%0A%3Cb%3E.png", 400)["error"]
         assert words in line
         assert "\n" not in line
-    assert "too many" in site.upload(bytes(MOST_BYTES + 1), status=413)["error"]
+    assert "too many" in site.upload(bytes(200 * 2**20), status=413)["error"]
     assert site.request("POST", "/api/upload?name=a", b"x", Content_Type="image/png")[0] == 415
     assert capfd.readouterr().err == ""
 

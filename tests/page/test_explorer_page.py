@@ -127,10 +127,23 @@ def test_and_by_keyboard(tab):
     tab.locator("#way .point").first.wait_for()
     assert tab.locator("#tab-circuit").get_attribute("aria-selected") == "true"
     assert "of them heads" in tab.locator("#way .facts").inner_text()
-    tab.locator("#images button").nth(1).focus()
-    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#images button[tabindex='0']").count() == 1  # Tab passes the others by
+    tab.locator("#images button[tabindex='0']").focus()
+    for _ in range(4):
+        tab.keyboard.press("ArrowLeft")
     tab.keyboard.press("Enter")
     holds(tab, "#caption", "digit 2")
+
+
+def test_what_cant_be_done_is_taken_back(tab):
+    choose_image(tab, 3)
+    tab.route("**/api/change", lambda route: route.fulfill(status=400, json={"error": "a mean wants <b>images</b>"}))
+    tab.locator("#way .point").first.focus()
+    tab.keyboard.press("m")
+    sync_api.expect(tab.locator("#problem")).to_have_text("a mean wants <b>images</b>")
+    sync_api.expect(tab.locator("#changes li")).to_have_count(0)
+    assert "mean" not in tab.locator("#way .point").first.get_attribute("class").split()
+    tab.said[:] = [each for each in tab.said if "400 (Bad Request)" not in each]
 
 
 def test_a_units_faces(tab):

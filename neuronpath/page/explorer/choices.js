@@ -6,6 +6,7 @@ const tile = ({ id, name, truth }, into) => {
   button.title = truth === null || truth === undefined ? name : `${name}: ${truth}`;
   button.setAttribute("aria-label", button.title);
   button.setAttribute("aria-pressed", id === at.image);
+  button.tabIndex = id === at.image ? 0 : -1;
   const picture = element("img", null, button);
   picture.loading = "lazy";
   picture.alt = "";
@@ -83,7 +84,7 @@ tabs.forEach((tab, number) => {
 every("input[name=model]").forEach((radio) => radio.addEventListener("change", () => {
   at.model = Number(radio.value);
   at.changes.clear(); // another model's units are others
-  one("changed").hidden = true;
+  listChanges();
   one("verdict").textContent = "";
   at.unit = null;
   one("unit").hidden = true;

@@ -35,7 +35,7 @@ const ask = async (topic, question, body = {}) => {
       return send();
     });
   } catch (error) {
-    if (error.name === "AbortError") return null;
+    if (error.name === "AbortError") return undefined; // another question has taken its place
     tell(error instanceof TypeError ? "The explorer's server isn't there any more." : error.message);
     return null;
   }
@@ -92,7 +92,11 @@ const showImage = (found) => {
 const open = async (id) => {
   at.image = id;
   tell();
-  every("#images button").forEach((button) => button.setAttribute("aria-pressed", button.dataset.id === id));
+  every("#images [data-id]").forEach((button) => {
+    const chosen = button.dataset.id === id;
+    button.setAttribute("aria-pressed", chosen);
+    button.tabIndex = chosen ? 0 : -1; // Tab passes the others by; arrow keys go there
+  });
   clearMap();
   const found = await ask("image", "predict");
   if (!found) return;
@@ -215,16 +219,24 @@ const choose = (unit) => {
   showMap(point);
 };
 
-const set = (keys, way) => {
+const set = async (keys, way) => {
+  const before = new Map(at.changes);
   keys.forEach((key) => way ? at.changes.set(key, way) : at.changes.delete(key));
+  shown();
+  if (await change() !== null) return;
+  at.changes = before; // it couldn't be done
+  shown();
+};
+
+const shown = () => {
   if (at.unit) every("#do input").forEach((radio) => { radio.checked = radio.value === (at.changes.get(at.unit.key) || ""); });
   mark();
-  change();
+  listChanges();
 };
 
 const listed = () => [...at.changes].map(([key, way]) => { const { kind, block, index } = unitOf(key); return [kind, block, index, way]; });
 
-const change = async () => {
+const listChanges = () => {
   const list = one("changes");
   one("changed").hidden = !at.changes.size;
   list.replaceChildren();
@@ -237,8 +249,11 @@ const change = async () => {
     back.addEventListener("click", () => set([key], ""));
   });
   one("code").hidden = true;
+};
+
+const change = async () => {
   const found = await ask("change", "change", { kind: at.kind, changes: listed() });
-  if (!found) return;
+  if (!found) return found;
   tell();
   showClasses(found.classes);
   at.code = found.code;
@@ -246,6 +261,7 @@ const change = async () => {
   one("verdict").classList.toggle("flips", found.flips);
   one("float").hidden = !at.changes.size;
   one("float").textContent = `${found.classes[0].name}: ${percent(found.classes[0].now)}, was ${percent(found.classes[0].clean)}. ${one("verdict").textContent}`;
+  return found;
 };
 
 one("do").addEventListener("change", (event) => set([at.unit.key], event.target.value));
