@@ -82,7 +82,15 @@ def save_compressed(
         text = json.dumps(about)
     except TypeError as error:
         raise InputError(f"arguments can't be written as JSON ({error}); expected numbers, strings, lists") from None
-    _check_same(model, _build(about, weights, f"the file for {name}"), name)
+    try:
+        again = _build(about, weights, f"the file for {name}")
+    except InputError:
+        raise
+    except Exception as error:  # whatever arguments of no sense do in timm
+        raise InputError(
+            f"{name} can't be built again ({type(error).__name__}: {error}); expected arguments= as create_model was given them"
+        ) from None
+    _check_same(model, again, name)
     metadata = {"format": FORMAT, "version": VERSIONS[-1], "about": text, "digest": _digest(text, weights)}
 
     def write(part: Path) -> None:
