@@ -124,6 +124,31 @@ def test_the_residual_s_products_are_torch_s(demo):
             assert torch.allclose(looped.blocks[i].attn.qkv.weight, expected, atol=1e-5)
 
 
+def test_a_layer_is_peft_s_of_the_same_parts(demo):
+    """W' with LoRA's b a beside it, at a scale of 1."""
+    peft = pytest.importorskip("peft")
+    looped = nph.recursive(demo[0], 2, init="average", rank=6)
+    for layer in (looped.blocks[3].attn.qkv, looped.blocks[5].mlp.fc2):
+        shared, b, a = layer.parametrizations["weight"].parameters()
+        base = nn.ModuleDict({"layer": nn.Linear(layer.in_features, layer.out_features)})
+        wrapped = peft.get_peft_model(base, peft.LoraConfig(r=6, lora_alpha=6, target_modules=["layer"]))
+        theirs = wrapped.base_model.model["layer"]
+        with torch.no_grad():
+            for own, given in zip(
+                (
+                    theirs.base_layer.weight,
+                    theirs.base_layer.bias,
+                    theirs.lora_A["default"].weight,
+                    theirs.lora_B["default"].weight,
+                ),
+                (shared, layer.bias, a, b),
+                strict=True,
+            ):
+                own.copy_(given)
+            x = torch.randn(5, layer.in_features, generator=torch.Generator().manual_seed(0))
+            assert torch.allclose(layer(x), theirs(x), atol=1e-5)
+
+
 def test_a_recursive_model_is_a_loop_written_by_hand(demo):
     """In float64, with the parts as they are saved: two shared blocks, four passes through each."""
     model, images, _ = demo
