@@ -1,9 +1,10 @@
 """What making a model recursive takes, and how fast it is merged: time, peak memory, latency in turns with the model's.
 
-python benchmarks/conversion.py          vit_base_patch16_224, random weights, K = 3, rank 64, 64 images to fit on
+python benchmarks/conversion.py          vit_base_patch16_224, random weights, K = 3, rank 64, 32 images to fit on
 """
 
 import resource
+import time
 
 import torch
 from common import options, random_images, random_model, report
@@ -18,16 +19,18 @@ def main() -> None:
     parser.add_argument("--model", default="vit_base_patch16_224")
     parser.add_argument("--unique", type=int, default=3)
     parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     chosen = parser.parse_args()
     model = random_model(chosen.model, chosen.device)
     images = random_images(model, chosen.images)
     made: list[torch.nn.Module] = []
+    begun = time.process_time()
     taken = seconds(
         lambda: made.append(nph.recursive(model, chosen.unique, rank=chosen.rank, images=images)), chosen.device
     )
+    worked = time.process_time() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     sizes = [sum(p.numel() for p in one.parameters()) for one in (*made, model)]
     nph.merge_(made[0])
@@ -36,6 +39,7 @@ def main() -> None:
         "model": chosen.model,
         "parameters": sizes[0] / sizes[1],
         "s to convert": taken,
+        "of them s of a CPU": worked,
         "peak GiB": peak,
         "merged / model": times[1] / times[0],
         "model / itself": times[2] / times[0],
