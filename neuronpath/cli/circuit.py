@@ -1,11 +1,11 @@
 """The command neuronpath circuit."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from tqdm import tqdm
-
 from ..options import CriterionName
+from .found import found_by, write_found
 from .options import (
     DETAILS,
     METHOD,
@@ -60,10 +60,8 @@ def circuit(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    import torch
-
     from ..data.labelled import read_class_names
-    from ..files import check_spared, write_whole
+    from ..files import check_spared
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
     from ..plots import plot_circuit
@@ -73,29 +71,14 @@ def circuit(
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
-    parts: list[Circuit] = []
-    shown: list[torch.Tensor] = []  # of the images what the pictures need
-    with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:
-        for pixels, names in source.batches:
-            if report is not None or not shown:
-                shown.append(pixels if report is not None else pixels[:1])
-            parts.append(
-                find_circuit(
-                    source.model, pixels, target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
-                    reference=others, controls=controls, seed=seed, names=names, class_names=called,
-                    progress=bar,
-                )
-            )  # fmt: skip
+    look = partial(
+        find_circuit, target=target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
+        reference=others, controls=controls, seed=seed, class_names=called,
+    )  # fmt: skip
+    parts, shown = found_by(look, source, report is not None, quiet)
     code = source.close(len(parts))
     circuits = Circuit.concat(parts)
-    if out is not None:
-        circuits.save(out, overwrite)
-    if plot is not None:
-        write_whole(plot, plot_circuit(circuits[0], shown[0][:1]).savefig, overwrite)
-    if report is not None:
-        from ..page.report import report as write_report
-
-        write_report(source.model, torch.cat(shown), circuits, report, reference=others, overwrite=overwrite)
+    write_found(circuits, shown, source.model, plot_circuit, out, plot, report, reference=others, overwrite=overwrite)
     if not quiet:
         print(circuits.to_text())
         print(f"\n{circuits.summary()}")

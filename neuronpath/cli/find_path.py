@@ -1,11 +1,11 @@
 """The command find-path."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from tqdm import tqdm
-
 from ..options import Effort, Objective, OutputName, Precision, PresetName, Rule
+from .found import found_by, write_found
 from .options import (
     DETAILS,
     METHOD,
@@ -72,13 +72,10 @@ def find_path(
 
     Without arguments: the embedded model on ten handwritten digits.
     """
-    import torch
-
     from ..data.labelled import read_class_names
-    from ..files import check_spared, write_whole
+    from ..files import check_spared
     from ..methods import find_path as find
     from ..paths.concat import concat
-    from ..paths.neuron_paths import NeuronPaths
     from ..plots import plot_path
 
     check_outputs([out, plot, report], plot, overwrite)
@@ -86,29 +83,15 @@ def find_path(
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline, images, source.model)
-    parts: list[NeuronPaths] = []
-    shown: list[torch.Tensor] = []  # of the images what the pictures need
-    with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
-        for pixels, names in source.batches:
-            if report is not None or not shown:
-                shown.append(pixels if report is not None else pixels[:1])
-            paths = find(
-                source.model, pixels, target, units=units, method=method, objective=objective, effort=effort, preset=preset,
-                top_k=top_k, token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature,
-                n_steps=n_steps, precision=precision, seed=seed, names=names, class_names=called,
-                progress=bar,
-            )  # fmt: skip
-            parts.append(paths)
+    look = partial(
+        find, target=target, units=units, method=method, objective=objective, effort=effort, preset=preset, top_k=top_k,
+        token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature, n_steps=n_steps,
+        precision=precision, seed=seed, class_names=called,
+    )  # fmt: skip
+    parts, shown = found_by(look, source, report is not None, quiet)
     code = source.close(len(parts))
     paths = concat(parts)
-    if out is not None:
-        paths.save(out, overwrite)
-    if plot is not None:
-        write_whole(plot, plot_path(paths[0], shown[0][:1]).savefig, overwrite)
-    if report is not None:
-        from ..page.report import report as write_report
-
-        write_report(source.model, torch.cat(shown), paths, report, reference=others, overwrite=overwrite)
+    write_found(paths, shown, source.model, plot_path, out, plot, report, reference=others, overwrite=overwrite)
     if not quiet:
         print(paths.to_text())
         print(f"\n{paths.summary()}")
