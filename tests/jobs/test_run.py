@@ -4,10 +4,12 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -394,3 +396,13 @@ def test_files_are_columns_that_others_read(model, photos, tmp_path):
     assert table.num_rows == 40
     frame = pd.read_parquet(tmp_path / "run/shards")
     assert np.allclose(frame["removal"], run.to_frame()["removal"])
+
+
+def test_the_docs_query_finds_the_commonest_units(model, photos, tmp_path, monkeypatch):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb isn't installed")
+    run = nph.run(photos, model, tmp_path / "run", **FAST)
+    page = (Path(__file__).parents[2] / "docs/data-sets.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = duckdb.sql(re.search(r"```sql\n(.*?)```", page, re.DOTALL)[1]).fetchall()
+    for (site, unit, images), shares in zip(found, run.frequency(), strict=True):
+        assert images == round(40 * float(shares[unit])) == round(40 * float(shares.max())), site
