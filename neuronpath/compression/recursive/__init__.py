@@ -3,9 +3,9 @@
 from .answers import ExitThreshold, Prediction, calibrate_exits, predict
 from .exits import with_exits
 from .merge import merge_, unmerge_
+from .paper import BlockTimes, Simulation, simulate
 from .recursive import recursive
 from .server import Answer, Server
-from .simulate import BlockTimes, Simulation, simulate
 
 __all__ = [
     "Answer", "BlockTimes", "ExitThreshold", "Prediction", "Server", "Simulation", "calibrate_exits", "merge_", "predict", "recursive",

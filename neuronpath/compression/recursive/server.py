@@ -22,8 +22,8 @@ from ...models.vit import ViT
 from ...options import Aim, ExitRule, Mixing, Schedule
 from .live import Live, Rule, stops_of, with_its_exits
 from .mixing import HOW, Shared
+from .paper import BlockTimes, simulate
 from .schedules import SCHEDULES
-from .simulate import BlockTimes, simulate
 
 CHOICES: tuple[Schedule, ...] = ("queues", "compact", "mixed")  # of "auto"
 PROBED = 4  # times the slots: images by which "auto" chooses
