@@ -13,7 +13,7 @@ from PIL import Image
 from served import served
 
 import neuronpath as nph
-from neuronpath.page.explorer.explorer import Explored
+from neuronpath.page.explorer.explorer import Explored, Explorer
 from neuronpath.page.explorer.gallery import HELD, digits, folder
 from neuronpath.page.explorer.turns import Gone, Kept, Turns
 
@@ -282,6 +282,17 @@ def test_turns_are_taken_in_order_and_those_who_left_are_passed_over():
         pass
     assert sorted(seen) == ["a", "b"]
     here.shutdown()
+
+
+def test_slow_work_is_done_on_a_clean_copy(demo):
+    for _ in range(3):
+        explorer = Explorer([Explored("demo", demo[0], "")], digits(), 360)
+        explorer.begin()  # which has hooks on the model
+        copied = explorer.models[0].apart.model
+        assert 0 <= explorer.surveys[0].done < 360
+        explorer.ended.set()
+        assert not any(module._forward_pre_hooks for module in copied.modules())
+        assert torch.equal(copied(demo[1][:2]), demo[0](demo[1][:2]))
 
 
 # ---- folders

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...checks import InputError, InputTypeError, shown
 from ...methods.find import heads_lack
 from ...models.class_names import Names, class_namer
+from ...models.hooks import alone
 from ...models.outputs import logits_of
 from ...models.view import view
 from ...models.vit import ViT
@@ -50,7 +51,8 @@ class Explored:
     @cached_property
     def apart(self) -> ViT:
         """The view on a copy, on which slow work is done, so that who switches a unit needn't wait for it."""
-        return view(copy.deepcopy(self.vit.model), "all", units_named(self.vit.places))
+        with alone(self.vit.model):  # or hooks of another's would be copied along
+            return view(copy.deepcopy(self.vit.model), "all", units_named(self.vit.places))
 
     def name_of(self, label: int) -> str:
         """What a class is called."""

@@ -179,7 +179,8 @@ class Handler(BaseHTTPRequestHandler):
         except (TimeoutError, ConnectionError):
             self.close_connection = True
         except Exception as error:
-            logging.getLogger(__name__).exception("the explorer can't answer %s", urlsplit(self.path).path)
+            told = f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).exception("the explorer can't answer %s (%s)", urlsplit(self.path).path, told)
             self._json(
                 {"error": f"this failed ({type(error).__name__}); the terminal says more"},
                 HTTPStatus.INTERNAL_SERVER_ERROR,
