@@ -54,6 +54,7 @@ def test_numbers(demo):
     refuse("names holds 1 names for 2 images", model, images[:2], names=["a"])
     refuse("names is 'ab'; expected a sequence of texts", model, images[:2], names="ab", kind=TypeError)
     refuse("seed is 1.5; expected a whole number", model, images[:2], method="random", seed=1.5)
+    refuse("method '' is unknown; expected one of activation", model, images[:2], method="")
     refuse(r"method is \['joint'\]; expected a text", model, images[:2], method=["joint"])
 
 

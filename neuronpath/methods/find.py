@@ -123,7 +123,8 @@ def find_path(
         if fixed is not None and value not in (None, fixed):
             raise InputError(f"preset {preset!r} has {name} {fixed!r}; expected no other with it, not {value!r}")
     by_default = chosen.method is None and method is None
-    method, effort = chosen.method or method or DEFAULT, chosen.effort or effort or "standard"
+    method = chosen.method or (DEFAULT if method is None else method)
+    effort = chosen.effort or effort or "standard"
     way = chosen.way or method_named(method)
     own = isinstance(model, ViT)  # a view says for itself what is read
     token = token or (None if own else way.token)

@@ -377,6 +377,7 @@ def test_bad_input(demo):
     refused("importance by 'path' is none of a model", lambda: nph.importance(model, images, by="path"))
     refused("importance by 'taylor' is none of neuron paths",
             lambda: nph.importance(nph.find_path(model, images[:1], method="joint"), by="taylor"))  # fmt: skip
+    refused("importance by '' is none of a model; expected one of", lambda: nph.importance(model, images, by=""))
     refused("tokens 'path' is unknown", lambda: nph.importance(model, images, tokens="path"))
     refused("target 10 is out of range", lambda: nph.importance(model, images[:2], target=10))
     refused(

@@ -82,9 +82,9 @@ def importance(
         warnings.warn("importance(by='joint') is called by='complete' now", FutureWarning, stacklevel=2)
         by = "complete"
     if isinstance(source, NeuronPaths):
-        found = importance_named(by or "path", "paths")
+        found = importance_named("path" if by is None else by, "paths")
         return found.of(_of_class(source, target))
-    found = importance_named(by or "taylor", "images", "weights")
+    found = importance_named("taylor" if by is None else by, "images", "weights")
     if found.source == "weights":
         vit = view(source, None, units)
         return _checked(vit, found.of(vit, seed))
