@@ -56,13 +56,24 @@ def energies(weight: Tensor, inputs: Inputs) -> Tensor:
 
 def mean(weights: Sequence[Tensor], inputs: Sequence[Inputs]) -> tuple[Tensor, Inputs]:
     """The one matrix that is nearest to them all, each weighted by its inputs, and what it is weighted by in turn."""
-    if inputs[0].moments is None:
-        return torch.stack(list(weights)).mean(0), inputs[0]
-    moments = torch.stack([each.moments for each in inputs if each.moments is not None])
-    whole = Inputs.of(moments.sum(0))
-    pulled = sum((w @ m for w, m in zip(weights, moments, strict=True)), torch.zeros_like(weights[0]))
-    assert whole.factor is not None
-    return torch.cholesky_solve(pulled.T, whole.factor).T, whole
+    whole = _together(inputs)
+    return _centre([_weighted(w, each) for w, each in zip(weights, inputs, strict=True)], whole), whole
+
+
+def _together(inputs: Sequence[Inputs]) -> Inputs:
+    """What a matrix that all have is weighted by."""
+    moments = [each.moments for each in inputs if each.moments is not None]
+    return Inputs.of(sum(moments[1:], moments[0])) if moments else inputs[0]
+
+
+def _weighted(weight: Tensor, inputs: Inputs) -> Tensor:
+    return weight if inputs.moments is None else weight @ inputs.moments
+
+
+def _centre(weighted: Sequence[Tensor], whole: Inputs) -> Tensor:
+    """The nearest to all, of W S for each."""
+    total = sum(weighted[1:], weighted[0])
+    return total / len(weighted) if whole.factor is None else torch.cholesky_solve(total.T, whole.factor).T
 
 
 def fit(
@@ -74,8 +85,11 @@ def fit(
     """
     own = [product(w, 0, each) for w, each in zip(weights, inputs, strict=True)]
     shared: list[Tensor] = []
+    whole = _together(inputs)
+    weighted = [_weighted(w, each) for w, each in zip(weights, inputs, strict=True)]
     for turn in range(rounds if rank else 1):
-        centre, whole = mean([w - b @ a for w, (b, a) in zip(weights, own, strict=True)], inputs)
+        left = [w - b @ _weighted(a, each) for w, (b, a), each in zip(weighted, own, inputs, strict=True)]
+        centre = _centre(left, whole)
         shared = [centre] if shared_rank is None else list(product(centre, shared_rank, whole))
         common = centre if shared_rank is None else shared[0] @ shared[1]
         if rank:
