@@ -43,7 +43,8 @@ def test_ray_goes_on_where_another_engine_or_ray_itself_stopped(photos, tmp_path
         (tmp_path / f"run/shards/{number:06d}.parquet").unlink()
     shutil.rmtree(tmp_path / "run/errors")
     (tmp_path / "script.py").write_text(SCRIPT)
-    paths = [os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")]
+    here = os.path.dirname(__file__)
+    paths = [here, os.path.dirname(here), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     for killed in ("raylet", "actor"):
         (tmp_path / "run/shards/000002.parquet").unlink(

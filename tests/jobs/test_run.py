@@ -292,8 +292,8 @@ def test_damaged_results_are_named(model, photos, tmp_path):
 
 
 SCRIPT = """
-import sys, torch
-sys.path.insert(0, sys.argv[4])
+import os, sys, torch
+sys.path[:0] = [sys.argv[4], os.path.dirname(sys.argv[4])]
 from test_run import tiny, FAST
 import neuronpath as nph
 torch.set_num_threads(1)
