@@ -203,11 +203,11 @@ def test_bad_input_is_refused_and_files_are_kept(demo, ways, tmp_path, random_vi
         ("made for another model", lambda: nph.report(random_vit(0), images[:12], ways, tmp_path / "r.html")),
         ("paths names no methods", lambda: nph.report(model, images[:12], {}, tmp_path / "r.html")),
         (
-            "paths is []; expected NeuronPaths, Circuit, or a mapping of texts to NeuronPaths or Circuit",
+            "paths is []; expected NeuronPaths, Circuit, a mapping of texts to NeuronPaths or Circuit, or Run",
             lambda: nph.report(model, images[:12], [], tmp_path / "r.html"),
         ),
         (
-            "paths is a dict; expected NeuronPaths, Circuit, or a mapping of texts",
+            "paths is a dict; expected NeuronPaths, Circuit, a mapping of texts",
             lambda: nph.report(model, images[:12], {"a": 1}, tmp_path / "r.html"),
         ),
         ("factor is nan", lambda: nph.report(model, images[:12], ways, tmp_path / "r.html", factor=float("nan"))),
