@@ -215,7 +215,7 @@ def test_what_cannot_be_used_is_one_line(model, images, labels):
     refuse("holds images of .* and of .*; expected one shape", model, Listed([images[0], images[1][:, :10]]))
     refuse(r"image 3 and on\) has dtype torch.uint8", model, Listed([*images[:3], images[0].byte()]))
     refuse("target is 'label', but images is a tensor", model, images, "label")
-    refuse("target is 'truth'; expected a whole number, one an image, or 'label'", model, data, "truth")
+    refuse("target is 'truth'; expected a whole number, a sequence of whole numbers, .*, 'label'", model, data, "truth")
     refuse("images holds no label beside image 0", model, TensorDataset(images), "label")
     refuse("images holds 'seven' beside image 0", model, Listed([(image, "seven") for image in images]), "label")
     refuse("target 1[0-4] is out of range", model, TensorDataset(images, labels + 10), "label")
@@ -240,7 +240,7 @@ def test_no_public_function_takes_a_tensor_of_images_alone():
         if not inspect.isfunction(function):
             continue
         for name, kind in get_type_hints(function).items():
-            if name in ("images", "reference"):
+            if name in ("images", "reference") and kind is not str:  # a table's rows are chosen by a word
                 found += 1
                 assert {Dataset, DataLoader, nph.Source} <= set(get_args(kind)), function.__name__
     assert found > 25

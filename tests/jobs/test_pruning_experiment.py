@@ -181,7 +181,7 @@ def test_bad_input(prune_experiment, tmp_path):
     refused(*out, "--top-k", 300, "top_k is 300; expected a whole number from 1 to 256, the neurons of a block")
     refused(*out, "--recover-epochs", -1, "recover_epochs is -1; expected 0 or more")
     refused(*out, "--protocol", "paper", "--calibration", 1, "expected more than 1 of them")
-    refused(*out, "--protocol", "thesis", "protocol 'thesis' is unknown")
+    refused(*out, "--protocol", "thesis", "'thesis' is not one of 'prune', 'paper'")
     refused(*out, "--model", "vit_tiny_patch16_224", "no folder was named for vit_tiny_patch16_224")
     refused(
         *out, "--model", "demo", tmp_path / "none", "is no folder; expected one with a folder of images for each class"

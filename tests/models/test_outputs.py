@@ -61,7 +61,7 @@ def test_what_a_function_must_give():
             nph.find_path(body, images, output=function)
     with pytest.raises(nph.InputTypeError, match=r"has no classes .* or output= a function"):
         nph.find_path(body, images)
-    with pytest.raises(nph.InputError, match="output is 'probability'; expected one of prob, logit, sigmoid"):
+    with pytest.raises(nph.InputError, match="output is 'probability'; expected one of 'prob', 'logit', 'sigmoid'"):
         nph.find_path(whole, images, output="probability")
 
 
