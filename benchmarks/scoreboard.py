@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from common import from_options, load, options, report
 from torch import Tensor
@@ -28,13 +27,13 @@ from tqdm import tqdm
 
 import neuronpath as nph
 from neuronpath.files import write_whole
+from neuronpath.jobs.benchmark.table import mean_of, median_of
 from neuronpath.methods.conductance import conductance
 from neuronpath.methods.knowledge import knowledge
 from neuronpath.models.hooks import at_rest
 from neuronpath.models.outputs import logits_of
 from neuronpath.models.view import view
 from neuronpath.models.vit import ViT
-from neuronpath.paths.intervals import intervals, resamples
 from neuronpath.runs.clean import CleanRun, clean_runs
 
 Ranking = list[Tensor] | nph.NeuronPaths
@@ -85,21 +84,15 @@ def best_of_sites(ranking: Ranking, n_images: int) -> Tensor:
 def score(vit: ViT, images: Tensor, reference: Tensor, ranking: Ranking) -> dict[str, tuple[float, float, float]]:
     """Every figure and the ends of its interval."""
     curves = nph.faithfulness(vit, images, ranking, baseline="mean", reference=reference)
-    index = resamples(len(images))
-    found = {}
-    for name in ("cpr", "cmd", "log_cpr"):
-        found[name] = tuple(map(float, intervals(getattr(curves, name).double().numpy(), index)))
-    for name in ("k90", "k_flip"):
-        values = getattr(curves, name).double().numpy()
-        ends = np.quantile(np.median(values[index], 1), [0.025, 0.975])
-        found[name] = (float(np.median(values)), *map(float, ends))
+    found = {name: mean_of(getattr(curves, name).double().numpy()) for name in ("cpr", "cmd", "log_cpr")}
+    found |= {name: median_of(getattr(curves, name).double().numpy()) for name in ("k90", "k_flip")}
     clean = logits_of(vit.model, images, 64)
     said = clean.argmax(1)
     with nph.remove(vit, best_of_sites(ranking, len(images)), units="both", baseline="mean", reference=reference):
         left = logits_of(vit.model, images, len(images))
     before, after = (logits.softmax(1).gather(1, said[:, None])[:, 0].double() for logits in (clean, left))
-    found["takes"] = tuple(map(float, intervals((1 - after / before).numpy(), index)))
-    found["flips"] = tuple(map(float, intervals((left.argmax(1) != said).double().numpy(), index)))
+    found["takes"] = mean_of((1 - after / before).numpy())
+    found["flips"] = mean_of((left.argmax(1) != said).double().numpy())
     return found
 
 

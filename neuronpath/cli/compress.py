@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError
+from ..checks import DONE, SOME_LEFT_OUT
 from ..options import Equal, Layout
 from .options import (
     DETAILS,
@@ -19,8 +19,9 @@ from .options import (
     Pretrained,
     Quiet,
     Version,
+    as_share,
 )
-from .sources import model_named
+from .sources import folder_data, model_for_folder
 from .terminal import say, wrote
 
 
@@ -64,30 +65,20 @@ def compress(
 
     Without a model and a folder: the embedded ViT and its digits.
     """
-    from .. import demo
-    from ..data.labelled import read_classes
     from ..jobs.compress import RESULTS, Plan, write_results
     from ..jobs.compress import compress as compare
     from ..jobs.compress.experiment import check_folder
     from ..jobs.compress.plan import METHODS
-    from ..jobs.pruning.data import digits, image_folder
     from ..models.load import load_model
-    from .prune_experiment import as_share
 
-    model = model_named(model, None if folder is None else [folder])
-    if folder is None and model != demo.NAME:
-        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    name = model_for_folder(model, folder)
     plan = Plan(
         METHODS if methods is None else tuple(methods.split(",")), tuple(as_share(s, "--shares") for s in shares.split(",")),
         equal, unique, layout, epochs, lr, batch, train, calibration, seed, latency_batch,
     )  # fmt: skip
     check_folder(out)
-    loaded = load_model(model, pretrained, checkpoint, device)
-    skipped: list[str] = []
-    mapping = None if classes is None else read_classes(classes)
-    data = digits() if folder is None else image_folder(folder, loaded, mapping, limit, skipped.append)
-    for reason in skipped:
-        say(f"skipped: {reason}")
+    loaded = load_model(name, pretrained, checkpoint, device)
+    data, skipped = folder_data(folder, loaded, classes, limit)
     rows = compare(loaded, data, plan, out, progress=not quiet and sys.stderr.isatty(), tell=say)
     table = write_results(rows, out, len(data.test))
     if not quiet:

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from .. import options as words
+from ..checks import InputError
 from ..version import __version__
 
 FIRST = partial(typer.Argument, rich_help_panel="Input")
@@ -29,6 +30,14 @@ class Grouped(TyperCommand):
         for name, records in groups.items():
             with formatter.section(name):
                 formatter.write_dl(records)
+
+
+def as_share(text: str, option: str) -> float:
+    """A number of an option that takes several."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{option} has {text!r}; expected numbers such as 0.5 with commas between") from None
 
 
 def show_version(wanted: bool) -> None:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ..checks import DONE, SOME_LEFT_OUT, InputError
+from ..checks import DONE, SOME_LEFT_OUT
 from ..options import Protocol
 from .options import (
     DETAILS,
@@ -19,9 +19,10 @@ from .options import (
     Pretrained,
     Quiet,
     Version,
+    as_share,
 )
-from .sources import model_named
-from .terminal import say, wrote
+from .sources import folder_data, model_for_folder
+from .terminal import wrote
 
 
 def prune_experiment(
@@ -57,30 +58,21 @@ def prune_experiment(
     """
     import torch
 
-    from .. import demo
-    from ..data.labelled import read_classes
-    from ..jobs.pruning.data import digits, image_folder
     from ..jobs.pruning.experiment import predictions, run_experiment
     from ..jobs.pruning.files import check_folder
     from ..jobs.pruning.plan import IMPORTANCES, Plan
     from ..jobs.pruning.tables import RESULTS, write_results
     from ..models.load import load_model
 
-    model = model_named(model, None if folder is None else [folder])
-    if folder is None and model != demo.NAME:
-        raise InputError(f"no folder was named for {model}; expected one with a folder of images for each class")
+    name = model_for_folder(model, folder)
     ranked_by = tuple(importances.split(",")) if importances else IMPORTANCES
     plan = Plan(
         ranked_by, tuple(as_share(s, "--keeps") for s in keeps.split(",")), tuple(scopes.split(",")), seeds, calibration,
         method, top_k, compensate, recover_epochs, latency_batch=latency_batch, protocol=protocol,
     )  # fmt: skip
     check_folder(out)
-    loaded = load_model(model, pretrained, checkpoint, device)
-    skipped: list[str] = []
-    mapping = None if classes is None else read_classes(classes)
-    data = digits() if folder is None else image_folder(folder, loaded, mapping, limit, skipped.append)
-    for reason in skipped:
-        say(f"skipped: {reason}")
+    loaded = load_model(name, pretrained, checkpoint, device)
+    data, skipped = folder_data(folder, loaded, classes, limit)
     rows = run_experiment(loaded, data, plan, out, progress=not quiet and sys.stderr.isatty())
     dense = (predictions(loaded, data.test) == data.test_labels).float().mean().item()
     results = write_results(rows, out, len(data.test), dense)
@@ -90,10 +82,3 @@ def prune_experiment(
         print(f"not pruned: accuracy {dense:.4g}, {parameters} parameters; {torch.get_num_threads()} threads")
         wrote(*(out / name for name in RESULTS))
     return SOME_LEFT_OUT if skipped else DONE
-
-
-def as_share(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{option} has {text!r}; expected numbers such as 0.5 with commas between") from None

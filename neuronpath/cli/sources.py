@@ -11,6 +11,8 @@ from .terminal import say
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..jobs.pruning.data import Data
+
 MANY = 10_000  # images for which a folder that goes on is the better place
 MODELS = ("vit_base_patch16_224", "deit_small_patch16_224", "vit_tiny_patch16_224")  # to choose from
 
@@ -88,6 +90,31 @@ def is_random(model: str | None, pretrained: bool, checkpoint: Path | None) -> b
     from .. import demo
 
     return not pretrained and checkpoint is None and model not in (None, demo.NAME)
+
+
+def model_for_folder(model: str | None, folder: Path | None) -> str:
+    """The model meant, for a folder with one folder of images a class; only the embedded one brings images of its own."""
+    from .. import demo
+
+    name = model_named(model, None if folder is None else [folder])
+    if folder is None and name != demo.NAME:
+        raise InputError(f"no folder was named for {name}; expected one with a folder of images for each class")
+    return name
+
+
+def folder_data(
+    folder: Path | None, model: "nn.Module", classes: Path | None, limit: int | None
+) -> tuple["Data", list[str]]:
+    """The labelled images of a folder, or the digits; and what was left out of them, which is told too."""
+    from ..data.labelled import read_classes
+    from ..jobs.pruning.data import digits, image_folder
+
+    skipped: list[str] = []
+    mapping = None if classes is None else read_classes(classes)
+    data = digits() if folder is None else image_folder(folder, model, mapping, limit, skipped.append)
+    for reason in skipped:
+        say(f"skipped: {reason}")
+    return data, skipped
 
 
 def open_reference(

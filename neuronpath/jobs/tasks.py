@@ -40,6 +40,11 @@ def _target(target: Any, labels: Labels) -> Any:
     return list(labels) if target == "label" else None if target == "predicted" else target
 
 
+def _read_where(vit: ViT) -> dict[str, Any]:
+    """Of what model, and where, units are read: for the record."""
+    return {"sites": [list(place) for place in vit.places], "token": vit.token, "fingerprint": vit.fingerprint}
+
+
 def _find_path(
     model: Model, images: Tensor, ids: list[str], labels: Labels, *, target: Any, **options: Any
 ) -> pa.Table:
@@ -72,11 +77,7 @@ def _activations(
     lists = pa.array(list(torch.cat(values, 1).numpy()), pa.list_(pa.float32()))
     about = {
         "format": "neuronpath.activations",
-        "settings": {
-            "sites": [list(place) for place in vit.places],
-            "token": vit.token,
-            "fingerprint": vit.fingerprint,
-        },
+        "settings": _read_where(vit),
         "units": None if some is None else [list(unit) for unit in some],
     }
     return noted(pa.table({"id": pa.array(ids, pa.string()), "activations": lists}), about)
@@ -145,8 +146,7 @@ def _faithfulness(
         figures = {figure: pa.array(getattr(curves, figure).double().tolist(), pa.float64()) for figure in FIGURES}
         own = {"id": pa.array(ids, pa.string()), "ranking": pa.array([name] * len(ids), pa.string())}
         tables.append(pa.table({**own, "label": pa.array(labels, pa.int32()), **figures}))
-    settings = {"sites": [list(place) for place in vit.places], "token": vit.token, "fingerprint": vit.fingerprint}
-    return noted(pa.concat_tables(tables), {"format": "neuronpath.faithfulness", "settings": settings})
+    return noted(pa.concat_tables(tables), {"format": "neuronpath.faithfulness", "settings": _read_where(vit)})
 
 
 def _options(function: Callable, without: tuple[str, ...], **more: Any) -> dict[str, Any]:
