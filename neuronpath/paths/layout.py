@@ -80,14 +80,17 @@ def largest_of(paths: NeuronPaths) -> float:
 
 
 def points_of(path: NeuronPaths, largest: float | None = None) -> tuple[Layout, list[Point]]:
-    """The layout and the points of one image's path (B = 1), site by site; ``largest`` is the end of the scale of their sizes."""
+    """The layout and the points of one image's path (B = 1), site by site, those of a site from the highest attribution to the lowest.
+
+    ``largest`` is the end of the scale of their sizes.
+    """
     layout, largest = Layout(path.places, path.settings.passes), largest or largest_of(path)
     units, worth, active = path.units[0].tolist(), path.attribution[0].tolist(), path.activations[0].tolist()
     points = [
         Point(Unit(block, units[site][k], kind), worth[site][k], active[site][k], layout.x(site), float(layout.y(site, units[site][k])),
               abs(worth[site][k]) / largest)
         for site, (block, kind, _) in enumerate(layout.places)
-        for k in range(len(units[site]))
+        for k in sorted(range(len(units[site])), key=lambda k: -worth[site][k])
     ]  # fmt: skip
     return layout, points
 

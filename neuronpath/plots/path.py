@@ -139,7 +139,7 @@ def short(kind: str, index: int) -> str:
 def _draw(ax: Axes, path: NeuronPaths, largest: float, bold: Set[Unit] = frozenset()) -> None:
     """The path of one image (B = 1), the units named in ``bold`` labelled so; areas on the scale that ends at ``largest``."""
     layout, points = points_of(path, largest)
-    first = points[:: path.units.shape[2]]  # of several units a site
+    first = points[:: path.units.shape[2]]  # of several units a site the one that raises the output most
     several = len(points) > len(first)
     ax.plot([p.x for p in first], [p.y for p in first], color=LINE, linewidth=0.8 if layout.both else 1.5, zorder=1)
     for kind in layout.kinds:
