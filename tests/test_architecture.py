@@ -12,6 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "neuronpath"
 WINGS = (
+    "__main__",
     "cli", "jobs", "page", "compression", "evaluation", "plots", "methods", "features", "runs", "paths", "data", "models", "demo",
     "units", "files", "checks", "options", "version",
 )  # fmt: skip

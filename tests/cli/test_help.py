@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import subprocess
 import sys
 
 import pytest
@@ -62,3 +63,8 @@ def test_files_that_were_written_are_named(neuronpath, tmp_path):
     found = neuronpath("evaluate", "--methods", "random", "--limit", 4, "--csv", table)
     assert found.out.endswith(f"wrote {table}\n")
     assert "wrote" not in neuronpath("find-path", "--method", "random").out
+
+
+def test_python_m_neuronpath_is_the_command():
+    said = subprocess.run([sys.executable, "-m", "neuronpath", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["neuronpath", nph.__version__]

@@ -1,0 +1,5 @@
+"""``python -m neuronpath`` is the command ``neuronpath``."""
+
+from .cli.start import main
+
+main()
