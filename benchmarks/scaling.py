@@ -1,6 +1,7 @@
 """What of N times the speed N workers have: on paper from shard times, and with workers that sleep a shard's time.
 
 python benchmarks/scaling.py                # 1, 8 and 64 workers, 2 s a shard: half a minute each
+python benchmarks/scaling.py --run run/     # the times that the shards of a run by one worker took
 
 Both are of the process that deals out shards and writes what comes back, which all workers share. What workers share of a machine,
 its memory and its cores, is not in it; nor is their start, which takes seconds once.
@@ -9,6 +10,7 @@ its memory and its cores, is not in it; nor is their start, which takes seconds 
 import heapq
 import itertools
 import random
+import statistics
 import tempfile
 import time
 from collections import deque
@@ -41,28 +43,35 @@ def shard_table() -> pa.Table:
 class Sleeper:
     """Work that takes its time and no processor."""
 
-    def __init__(self, pause: float) -> None:
-        self.pause, self.rows = pause, shard_table()
+    def __init__(self, pauses: list[float]) -> None:
+        self.pauses, self.rows = pauses, shard_table()
 
     def on(self, _device: str) -> "Sleeper":
         return self
 
     def run(self, shards: Iterable[Shard]) -> Iterator[Done]:
         for shard in shards:
-            time.sleep(seconds_of(shard.number, self.pause))
+            time.sleep(self.pauses[shard.number % len(self.pauses)])
             yield Done(shard.number, self.rows, as_errors([]))
 
 
-def seconds_of(number: int, pause: float) -> float:
-    """What a shard takes: 20 % more or less, as images differ."""
-    return pause * random.Random(number).uniform(0.8, 1.2)
+def drawn(pause: float) -> list[float]:
+    """What shards take: 20 % more or less, as images differ."""
+    draw = random.Random(0)
+    return [pause * draw.uniform(0.8, 1.2) for _ in range(997)]
 
 
-def slept(workers: int, each: int, pause: float, folder: Path) -> tuple[float, float]:
+def measured(folder: Path) -> list[float]:
+    """What a run's shards took: the time from one file to the next."""
+    ends = sorted(file.stat().st_mtime for file in (folder / "shards").glob("*.parquet"))
+    return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def slept(workers: int, each: int, pauses: list[float], folder: Path) -> tuple[float, float]:
     """The share of N times one's speed, while all are at work; and the writer's seconds a shard."""
     shards = [Shard(number, [Item(str(number), "")]) for number in range(workers * each)]
     times, writing = [], 0.0
-    for done in local._dealt(Sleeper(pause), shards, ["cpu"] * workers):
+    for done in local._dealt(Sleeper(pauses), shards, ["cpu"] * workers):
         here = time.perf_counter()
         write_table(folder / f"{done.number}.parquet", done.rows)
         times.append(time.perf_counter())
@@ -70,15 +79,15 @@ def slept(workers: int, each: int, pause: float, folder: Path) -> tuple[float, f
     first, last = (
         2 * workers,
         len(times) - 1 - 2 * workers,
-    )  # neither the start nor the end, when some have nothing left to do
-    return (last - first) * pause / workers / (times[last] - times[first]), writing / len(times)
+    )  # not the start, nor the end, when some have nothing left to do
+    return (last - first) * statistics.mean(pauses) / workers / (times[last] - times[first]), writing / len(times)
 
 
-def on_paper(workers: int, each: int, pause: float, writing: float) -> float:
+def on_paper(workers: int, each: int, pauses: list[float], writing: float) -> float:
     """The share of N times one's speed from the start to the end, if nothing but the shards' times and the writing took any."""
     waiting = iter(range(workers * each))
     hands = [deque(itertools.islice(waiting, local.IN_HAND)) for _ in range(workers)]
-    at_work = [(seconds_of(hand[0], pause), worker) for worker, hand in enumerate(hands)]
+    at_work = [(pauses[hand[0] % len(pauses)], worker) for worker, hand in enumerate(hands)]
     heapq.heapify(at_work)
     end = 0.0
     while at_work:
@@ -87,27 +96,29 @@ def on_paper(workers: int, each: int, pause: float, writing: float) -> float:
         hands[worker].popleft()
         hands[worker].extend(itertools.islice(waiting, 1))
         if hands[worker]:
-            heapq.heappush(at_work, (now + seconds_of(hands[worker][0], pause), worker))
-    return each * pause / end
+            heapq.heappush(at_work, (now + pauses[hands[worker][0] % len(pauses)], worker))
+    return each * statistics.mean(pauses) / end
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--pause", type=float, default=2.0, help="seconds a shard, a fifth more or less")
+    parser.add_argument("--run", type=Path, help="a run's folder instead: the times that its shards took")
     parser.add_argument("--shards", type=int, default=16, help="of each worker")
     chosen = parser.parse_args()
     forked = multiprocessing.get_context("fork")  # started at once: sleepers need no torch of their own
     local.multiprocessing = SimpleNamespace(get_context=lambda _: forked)
+    pauses = drawn(chosen.pause) if chosen.run is None else measured(chosen.run)
     rows = []
     for workers in chosen.workers:
         with tempfile.TemporaryDirectory() as folder:
-            share, writing = slept(workers, chosen.shards, chosen.pause, Path(folder))
-        paper = {f"on paper, {each} shards each": on_paper(workers, each, chosen.pause, writing) for each in (16, 200)}
+            share, writing = slept(workers, chosen.shards, pauses, Path(folder))
+        paper = {f"on paper, {each} shards each": on_paper(workers, each, pauses, writing) for each in (16, 200)}
         rows.append(
             {"workers": workers, "slept, while all work": share, **paper, "writing a shard, ms": 1000 * writing}
         )
-    report(f"Share of N times one worker's speed, {chosen.pause:g} s a shard of {IMAGES} images", rows, chosen.out)
+    report(f"Share of N times one worker's speed, {statistics.mean(pauses):.3g} s a shard", rows, chosen.out)
 
 
 if __name__ == "__main__":
