@@ -17,7 +17,7 @@ from ..models.hooks import at_rest
 from ..models.vit import ViT
 from ..options import Token
 from ..units import Unit
-from .values import asked, values_of
+from .values import Asked, asked, values_of
 
 # How red, green and blue go together in photographs: a square root of their covariance, as Lucid publishes it
 # (tensorflow/lucid, optvis/param/color.py), each column a direction, scaled so that the longest is 1.
@@ -25,6 +25,7 @@ COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0
 COLOURS /= COLOURS.norm(dim=0).max()
 ACTIVATIONS = (F.gelu, F.relu, F.silu, torch.relu)
 LEAST_SLOPE = 0.2  # added to theirs in the first half of the steps; GELU's least is -0.13
+TRIED = 0.25  # the share of the steps after which the best of the starts is gone on with
 MOVED = 0.1  # how far images are shifted and scaled, of their side; falls to 0, so that the last steps see what is made
 
 
@@ -46,6 +47,7 @@ def visualise(
     *,
     steps: int = 256,
     lr: float = 0.1,
+    starts: int = 3,
     total_variation: float = 0.1,
     size: Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
@@ -67,12 +69,14 @@ def visualise(
             mean over the tokens named; of a head it is the norm.
         steps: of Adam; 128 to 512 do.
         lr: its step size.
+        starts: from how many noises; the one whose image is best after a quarter of the steps is gone on with. Where ascent ends depends
+            on where it starts: of the 20 units most often on the digits model's paths 16 to 19 beat the best real image by one start.
         total_variation: what the mean difference of neighbouring pixels costs, against the relative gain of the unit's value.
         size: (C, H, W); None is the size of the images that the model was made for.
         mean: of the normalisation of the model's images, a channel each; None is the model's own, which timm's models know.
         std: its standard deviation.
         token: the tokens on which units are read (see :func:`~neuronpath.view`).
-        batch_size: images made at a time; the memory taken doesn't grow with ``steps``.
+        batch_size: images made at a time, starts among them; the memory taken doesn't grow with ``steps``.
         seed: of the noise and of the shifts and scales.
         progress: True shows a bar, a step a unit.
 
@@ -89,10 +93,13 @@ def visualise(
     Source: Olah et al., "Feature Visualization" (Distill, 2017), for the spectrum, the colours and the random transformations.
     """
     check_count("steps", steps)
+    check_count("starts", starts)
     check_count("batch_size", batch_size)
     check_count("seed", seed, 0)
-    check_number("total_variation", total_variation, 0, float("inf"))
-    check_number("lr", lr, 0, float("inf"))
+    check_number("total_variation", total_variation)
+    if total_variation < 0:
+        raise InputError(f"total_variation is {total_variation}; expected 0 or more")
+    check_number("lr", lr, 0)
     ask = asked(model, units, token)
     shape, *moments = _images_of(ask.vit.model, size, mean, std)
     like = next(ask.vit.model.parameters())
@@ -102,11 +109,13 @@ def visualise(
         at_rest(ask.vit.model),
         tqdm(total=len(ask.units), unit="unit", disable=not progress) as bar,
     ):
-        for start in range(0, len(ask.units), batch_size):
-            here = slice(start, start + batch_size)
-            one = ask._replace(units=ask.units[here], places=ask.places[here])
-            spectrum = torch.stack([_noise(unit, shape, seed) for unit in one.units]).to(like.device).requires_grad_()
-            optimiser = torch.optim.Adam([spectrum], lr)
+        for here in torch.arange(len(ask.units)).split(max(1, batch_size // starts)):
+            at = here.tolist() * starts
+            one = _only(ask, at)
+            spectrum = torch.stack(
+                [_noise(unit, shape, seed, row // len(here)) for row, unit in enumerate(one.units)]
+            ).to(like.device)
+            optimiser = torch.optim.Adam([spectrum.requires_grad_()], lr)
             draw = torch.Generator().manual_seed(seed)
             for step in range(steps):
                 left = 1 - step / steps
@@ -119,9 +128,20 @@ def visualise(
                 (spectrum.grad,) = torch.autograd.grad(loss, spectrum)
                 optimiser.param_groups[0]["lr"] = lr * min(1.0, 2 * left)
                 optimiser.step()
+                if step == int(TRIED * steps) and starts > 1:
+                    best = (
+                        values_of(one, (_pixels(spectrum, shape) - centre) / spread)
+                        .diagonal()
+                        .view(starts, -1)
+                        .argmax(0)
+                    )
+                    kept = best * len(here) + torch.arange(len(here), device=best.device)
+                    one = _only(ask, here.tolist())
+                    spectrum = spectrum.detach()[kept].requires_grad_()
+                    optimiser = torch.optim.Adam([spectrum], lr)
             made.append(_pixels(spectrum, shape))
             values.append(values_of(one, (made[-1] - centre) / spread).diagonal())
-            bar.update(len(one.units))
+            bar.update(len(here))
     pixels = torch.cat(made)
     return Visualised(((pixels - centre) / spread).cpu(), pixels.cpu(), torch.cat(values).cpu())
 
@@ -147,6 +167,11 @@ def _images_of(
     return shape, *moments  # type: ignore[return-value]
 
 
+def _only(ask: Asked, at: list[int]) -> Asked:
+    """What is asked of these units alone."""
+    return ask._replace(units=[ask.units[p] for p in at], places=[ask.places[p] for p in at])
+
+
 class _Sloped(TorchFunctionMode):
     """Inside it an activation function's slope is never 0 nor below, its values being what they are: a neuron that is
     off can be found.
@@ -159,10 +184,10 @@ class _Sloped(TorchFunctionMode):
         return found + LEAST_SLOPE * (args[0] - args[0].detach()) if function in ACTIVATIONS else found
 
 
-def _noise(unit: Unit, shape: tuple[int, int, int], seed: int) -> Tensor:
+def _noise(unit: Unit, shape: tuple[int, int, int], seed: int, start: int) -> Tensor:
     """A spectrum (C, H, W // 2 + 1, 2) to begin with, a unit's by itself."""
     channels, height, width = shape
-    draw = torch.Generator().manual_seed(seed * 2**31 + zlib.crc32(repr(tuple(unit)).encode()))
+    draw = torch.Generator().manual_seed(seed * 2**31 + zlib.crc32(repr((*unit, start)).encode()))
     return 0.01 * torch.randn(channels, height, width // 2 + 1, 2, generator=draw)
 
 

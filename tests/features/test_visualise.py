@@ -43,6 +43,16 @@ def test_neither_other_units_nor_batches_matter_and_the_seed_does(demo):
     assert not torch.allclose(nph.visualise(model, UNITS[2:], steps=3, seed=1).pixels, two.pixels, atol=1e-5)
 
 
+def test_several_starts_find_more_than_one(demo):
+    units = [
+        (5, 61),
+        (4, 77),
+        (1, 106),
+    ]  # those of the digits' paths that one start most often leaves below real images
+    one, more = (nph.visualise(demo[0], units, steps=64, starts=starts).values for starts in (1, 5))
+    assert more.mean() > 1.05 * one.mean()
+
+
 def test_colour(random_vit):
     """Of a model in colour, whose images it doesn't describe."""
     model = random_vit(0)
@@ -58,6 +68,8 @@ def test_colour(random_vit):
     ("options", "message"),
     [
         ({"steps": 0}, "steps is 0; expected"),
+        ({"starts": 0}, "starts is 0; expected"),
+        ({"total_variation": -1.0}, "total_variation is -1.0; expected 0 or more"),
         ({"size": (2, 8, 8)}, r"size is \(2, 8, 8\); expected \(C, H, W\) with 1 or 3 channels"),
         ({"std": [0.0]}, r"std is \[0.0\]; expected a number for each of 1 channels"),
         ({"mean": [0.1, 0.2]}, "expected a number for each of 1 channels"),
