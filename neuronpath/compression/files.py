@@ -1,4 +1,5 @@
-"""A smaller model as one file: safetensors with its architecture's name, arguments and widths, enough to build it again from.
+"""A smaller model as one file: safetensors with its architecture's name, arguments and widths, enough to build it again from, and what
+its images and classes are.
 
 Weights that several layers share are in it once. The file is read without the original model, and nothing in it is executed: weights
 are safetensors, the rest is JSON.
@@ -7,7 +8,7 @@ are safetensors, the rest is JSON.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from .. import demo
-from ..checks import InputError, checked, printable, shown
+from ..checks import InputError, checked, fits, printable, shown, words
 from ..files import check_readable, check_writable, write_whole
 from ..models.adapters import is_adapter, merged
 from ..models.checkpoint import fit
 from ..models.hooks import at_rest
 from ..models.outputs import run_model
+from ..models.transform import transform_of
 from ..models.view import unwrapped, view
 from ..options import Units
 from .cut import part_of
@@ -40,6 +42,15 @@ NOT_SHAPE = {
     "checkpoint_path",
     "cache_dir",
 }  # reach for files
+DATA: dict[str, tuple[Any, float, float]] = {
+    "input_size": (Sequence[int], 1, 10_000),
+    "mean": (Sequence[float], -1e6, 1e6),
+    "std": (Sequence[float], 1e-6, 1e6),
+    "interpolation": (str, 0, 0),
+    "crop_pct": (float, 0.05, 2),
+    "crop_mode": (str, 0, 0),
+    "label_names": (Sequence[str], 0, 0),
+}  # what timm's pretrained_cfg says of images and classes, by tag and not by architecture: kinds, and numbers' bounds
 
 
 @checked
@@ -75,15 +86,18 @@ def save_compressed(
         "arguments": arguments,
         "widths": vit.widths,
         "heads": _heads(model),
+        "data": _data_of(model),
         **described(model),
     }
     weights = weights_once(model, about["same"])
     try:
         text = json.dumps(about)
     except TypeError as error:
-        raise InputError(f"arguments can't be written as JSON ({error}); expected numbers, strings, lists") from None
+        raise InputError(
+            f"arguments, or pretrained_cfg, can't be written as JSON ({error}); expected numbers, strings, lists"
+        ) from None
     try:
-        again = _build(about, weights, f"the file for {name}")
+        again = _build(json.loads(text), weights, f"the file for {name}")
     except InputError:
         raise
     except Exception as error:  # whatever arguments of no sense do in timm
@@ -126,7 +140,9 @@ def load_compressed(path: str | os.PathLike) -> nn.Module:
     try:
         about = json.loads(text)
         _check_sizes(about, weights, path)
-        return _build(about, weights, path)
+        model = _build(about, weights, path)
+        transform_of(model)  # can be made of what the file says
+        return model
     except Exception as error:  # whatever arguments of no sense, in a file forged, do in timm
         if isinstance(error, InputError) and str(error).startswith(printable(path)):
             raise
@@ -151,6 +167,8 @@ def _check_sizes(about: dict[str, Any], weights: Mapping[str, Tensor], path: obj
 def _build(about: dict[str, Any], weights: dict[str, Tensor], path: object) -> nn.Module:
     """The architecture, as narrow as the file says, with the file's weights."""
     model = _fresh(about, path)
+    config: Any = model.pretrained_cfg
+    config.update(_checked_data(about.get("data", {}), path))
     names = {module: key for key, module in model.named_modules()}
     kinds: dict[Units, Any] = {"neurons": about["widths"], "heads": about.get("heads")}
     for units, widths in kinds.items():
@@ -184,6 +202,28 @@ def _fresh(about: dict[str, Any], path: object) -> nn.Module:
         raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
     with torch.random.fork_rng(devices=[]):  # fresh weights, soon replaced, shall not move the caller's random numbers
         return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _data_of(model: nn.Module) -> dict[str, Any]:
+    """What the model says of its images and classes, as far as it does."""
+    config: Any = model.pretrained_cfg
+    found = {name: config[name] for name in DATA if config.get(name)}
+    if names := found.get("label_names"):
+        found["label_names"] = [str(names[label]) for label in range(len(names))]
+    return found
+
+
+def _checked_data(data: dict[str, Any], path: object) -> dict[str, Any]:
+    """The same as read from a file, lists as tuples; refuses what no transform could be made of, or one that would fill the memory."""
+    for name, value in data.items():
+        if name not in DATA:
+            raise InputError(f"{path} says {shown(name)} of its images; expected one of {', '.join(DATA)}")
+        kind, low, high = DATA[name]
+        each = value if isinstance(value, list) else [value]
+        right = fits(value, kind) and all(isinstance(one, str) or low <= one <= high for one in each)
+        if not right or not each or (name == "input_size" and len(each) != 3):
+            raise InputError(f"{path} has {shown(value)} for {name}; expected {words(kind)}, as timm has it")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
 def _heads(model: nn.Module) -> list[int] | None:

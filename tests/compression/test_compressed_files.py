@@ -8,12 +8,16 @@ import sys
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small import as_logits, redrawn, small_images
 from test_forged import forge
+from timm.data import resolve_model_data_config
 
 import neuronpath as nph
+from neuronpath.models.class_names import class_namer
+from neuronpath.models.transform import transform_of
 
 LOAD = """
 import sys, torch, neuronpath as nph
@@ -78,6 +82,28 @@ def test_what_is_loaded_is_tied(demo, tmp_path):
     share = sum(p.numel() for p in looped.parameters()) / sum(p.numel() for p in model.parameters())
     whole = nph.save_compressed(model, tmp_path / "b.safetensors").stat().st_size
     assert path.stat().st_size / whole < share + 0.02
+
+
+def test_the_transform_and_the_class_names_come_back(tmp_path):
+    """The tag's and the user's own, of which the architecture's name says nothing."""
+    name, birds = "vit_small_patch16_224", [f"bird {i}" for i in range(10)]
+    model = timm.create_model(f"{name}.dino", depth=2, num_classes=10, pretrained_cfg_overlay={"label_names": birds})
+    assert model.pretrained_cfg["mean"] != timm.create_model(name, depth=2).pretrained_cfg["mean"]
+    again = nph.load_compressed(nph.save_compressed(model.eval(), tmp_path / "a.safetensors", {"depth": 2}))
+    assert resolve_model_data_config(again) == resolve_model_data_config(model)
+    image = Image.effect_noise((300, 250), 90)
+    assert torch.equal(transform_of(again)(image), transform_of(model)(image))
+    assert [class_namer(again)(label) for label in range(10)] == birds
+    assert timm.create_model(name, depth=2).pretrained_cfg["mean"] == (0.5, 0.5, 0.5)  # no other model is touched
+
+
+def test_files_that_say_nothing_of_images_load(demo, tmp_path):
+    path = nph.save_compressed(demo[0], tmp_path / "now.safetensors")
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    del about["data"]
+    again = nph.load_compressed(forge(path, tmp_path / "old.safetensors", json.dumps(about)))
+    assert again.pretrained_cfg == demo[0].pretrained_cfg
 
 
 def test_files_of_version_2_load(demo, tmp_path):

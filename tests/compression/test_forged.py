@@ -36,6 +36,23 @@ ABOUT = {
     "too many widths": {"widths": [5] * 10**5},
     "heads that are texts": {"heads": ["x"] * 12},
     "heads in a map": {"heads": {"x": 1}},
+    "data that are a list": {"data": ["mean"]},
+    "data that are none": {"data": None},
+    **{
+        f"data with {name} {value!r}": {"data": {name: value}}
+        for name, values in {
+            "input_size": (5, [3, 224], [3, 10**9, 10**9], [3, 0, 0], [3, 22.4, 22.4], "x"),
+            "mean": ([], ["x"], 0.5, [float("nan")] * 3, [1e400] * 3),
+            "std": ([0, 0, 0], [-1, -1, -1], None, [True] * 3),
+            "interpolation": ("evil", 5, ["bicubic"]),
+            "crop_pct": (0, -1, 1e-9, float("nan"), "x", [0.9]),
+            "crop_mode": (5, None, {}),
+            "label_names": ("cat", [5], {"0": "cat"}),
+            "url": ("http://evil",),
+            "\x1b[31m": (5,),
+        }.items()
+        for value in values
+    },
     **{
         f"{name} {value!r}": {"arguments": {"num_classes": 5, name: value}}
         for name, values in {
