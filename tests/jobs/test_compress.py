@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +19,7 @@ import neuronpath as nph
 from neuronpath.cli import main as cli
 from neuronpath.compression.cost import multiply_adds
 from neuronpath.compression.sized import sized, with_blocks
+from neuronpath.data.given import Stream
 from neuronpath.jobs.pruning.data import digits
 
 
@@ -169,7 +171,7 @@ def test_killed_in_distillation_and_started_again_it_ends_with_the_same_models(t
     assert whole == killed
 
 
-def test_a_folder_of_images(compress, tmp_path):
+def test_a_folder_of_images(compress, tmp_path, monkeypatch):
     images, labels = nph.demo.load_pixels("test")
     for i in range(60):
         (tmp_path / "photos" / str(labels[i])).mkdir(parents=True, exist_ok=True)
@@ -191,6 +193,20 @@ def test_a_folder_of_images(compress, tmp_path):
     result = compress(tmp_path / "photos", *words, "--out", tmp_path / "e")
     assert (result.code, result.err) == (0, "")
     assert pd.read_csv(tmp_path / "e/results.csv").multiply_adds[1] == pytest.approx(0.5, abs=0.02)
+    words = (*words, "--epochs", 1, "--batch", 8, "--calibration", 10)
+    compress(tmp_path / "photos", *words, "--out", tmp_path / "held")
+    monkeypatch.setattr("neuronpath.jobs.pruning.data.HELD", 0)  # as for more images than memory has room for
+    monkeypatch.setattr("neuronpath.jobs.pruning.data.BATCH", 8)
+    read, batches = Stream.__getitem__, []
+    monkeypatch.setattr(Stream, "__getitem__", lambda self, at: batches.append(found := read(self, at)) or found)
+    result = compress(tmp_path / "photos", *words, "--out", tmp_path / "read")
+    assert (result.code, result.err) == (0, "")
+    in_pool, in_test = (sum(f(n) for n in np.bincount(labels[:60])) for f in (lambda n: (n + 1) // 2, lambda n: n // 2))
+    assert in_pool > in_test
+    assert max(len(found) for found in batches if found.ndim == 4) == in_test  # never the whole pool
+    held, again = (pd.read_csv(tmp_path / out / "results.csv") for out in ("held", "read"))
+    same = ["method", "distilled", "accuracy", "agreement", "kl", "parameters", "bytes"]
+    pd.testing.assert_frame_equal(again[same], held[same])
 
 
 def test_bad_input(compress, tmp_path):

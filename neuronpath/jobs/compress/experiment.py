@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...checks import InputError
@@ -25,6 +25,7 @@ from ...compression.files import digest_of, save_compressed
 from ...compression.recursive.merge import merge_, unmerge_
 from ...compression.sized import sized
 from ...compression.structure import described, weights_once
+from ...data.given import some_of
 from ...models.outputs import logits_of
 from ...models.view import view
 from .. import folder as folders
@@ -60,7 +61,7 @@ def compress(
     bench = _Bench(model, data, plan)
     settings = json.loads(json.dumps(asdict(plan))) | {
         "weights": digest_of(model.state_dict()),
-        "images": digest_of(vars(data)),
+        "images": data.digest(),
     }
     cells = [{"method": "as it is", "share": 1.0, "distilled": False}, *plan.cells()]
     rows = []
@@ -82,7 +83,7 @@ class _Bench:
     def __init__(self, model: nn.Module, data: Data, plan: Plan) -> None:
         self.model, self.data, self.plan = model, data, plan
         order = torch.randperm(len(data.pool), generator=torch.Generator().manual_seed(plan.seed))
-        self.train = data.pool[order[: plan.train]]
+        self.train = some_of(data.pool, order[: plan.train].numpy())
         self.known: tuple[Any, nn.Module | None] = (None, None)
         self.wanted: Tensor | None = None
         self.depth = len(view(model).blocks)
@@ -100,7 +101,8 @@ class _Bench:
         """Trained to say what the model says, in place; goes on where it was killed."""
         plan = self.plan
         order = torch.Generator().manual_seed(plan.seed)
-        loader = DataLoader(TensorDataset(self.train), batch_size=plan.batch, shuffle=True, generator=order)
+        images: Any = self.train  # a tensor is a Dataset too, of its rows
+        loader = DataLoader(images, batch_size=plan.batch, shuffle=True, generator=order)
         distil(small, self.model, loader, plan.epochs, plan.lr, seed=plan.seed, checkpoint=checkpoint, every=EVERY)
 
     def measured(
