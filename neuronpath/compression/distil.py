@@ -16,7 +16,7 @@ from ..checks import InputError, InputTypeError, check_count, check_number, chec
 from ..data.elements import parts
 from ..data.given import check_images
 from ..models.hooks import at_rest, check_gradients_pass, eager, modes_kept
-from ..models.outputs import as_tensor, run_model
+from ..models.outputs import as_tensor, run_model, widest
 from ..models.view import view
 from .checkpoint import Checkpoint
 from .recursive.exits import Exits, exits_of
@@ -64,7 +64,8 @@ def distil(
 
     The loss is KL(teacher || student) of the probabilities at ``temperature``, times its square (Hinton et al., "Distilling the
     Knowledge in a Neural Network", 2015, section 2), and with ``hidden`` the relative squared error of the residual stream at the end
-    of each loop. AdamW, its rate falling to 0 by a cosine, gradients clipped to norm 1.
+    of each loop. The probabilities are a softmax's, of a model with one class a sigmoid's. AdamW, its rate falling to 0 by a cosine,
+    gradients clipped to norm 1.
 
     Args:
         student: a smaller model: pruned, low-rank, recursive. Trained in train mode (dropout acts), returned in the mode it came in.
@@ -113,8 +114,9 @@ def distil(
         step = 0 if kept is None else kept.load()
         bar.update(step)
         student.train()
-        for images in _batches(loader, plan, step, kept, like):
-            loss = _loss(student, teacher, images, plan, pairs, early, first=bar.n == 0)
+        begin = step
+        for images in _batches(loader, plan, step, kept):
+            loss = _loss(student, teacher, images, plan, pairs, early, first=step == begin)
             if not torch.isfinite(loss):
                 raise InputError(f"the loss became {loss.item()}; expected a lower lr than {lr}")
             optimizer.zero_grad()
@@ -150,7 +152,7 @@ def recover(
     )  # fmt: skip
 
 
-def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | None, like: Tensor) -> Iterator[Tensor]:
+def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | None) -> Iterator[Tensor]:
     """The images of all epochs' batches but the first ``done``, every epoch from a seed of its own.
 
     The epoch in which training stopped is gone through again from its begin, for the loader's sake.
@@ -167,7 +169,7 @@ def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | No
                 kept.restore_random()
             batch, _ = parts(batch)
             check_images(batch, "a batch of the loader")
-            yield batch.to(like)
+            yield batch
 
 
 def _loss(
@@ -182,17 +184,19 @@ def _loss(
     """What the student is to make small for these images."""
     t = plan.temperature
     with at_rest(teacher), _outputs([theirs for _, theirs in pairs]) as expected:
-        wanted = (run_model(teacher, images) / t).log_softmax(-1)
+        said = run_model(teacher, _for(teacher, images))
+    images = _for(student, images)
     if first:
-        check_alike(student, images[:1], wanted)
+        check_alike(student, images[:1], said)
     vit = None if early is None else view(student)
     behind = [] if early is None or vit is None else [vit.blocks[i] for i in early.at]
     hooked = [*(own for own, _ in pairs), *behind]
     with _outputs(hooked) as seen, eager() if hooked else nullcontext():  # hooks don't reach into compiled code
         answer = as_tensor(student(images))
+    wanted = _log_probabilities(said, t).to(answer.device)
 
     def divergence(logits: Tensor) -> Tensor:
-        found = (logits / t).log_softmax(-1)
+        found = _log_probabilities(logits, t)
         return nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * t**2
 
     loss = divergence(answer)
@@ -205,9 +209,22 @@ def _loss(
                 f"the student's hidden states are {tuple(seen[own].shape[1:])} and the teacher's {tuple(expected[theirs].shape[1:])}; "
                 "expected the same, or hidden=False"
             )
-        error = (seen[own] - expected[theirs]).square().mean() / expected[theirs].square().mean()
+        state = expected[theirs].to(seen[own])
+        error = (seen[own] - state).square().mean() / state.square().mean()
         loss = loss + HIDDEN * error / len(pairs)
     return loss
+
+
+def _for(model: nn.Module, images: Tensor) -> Tensor:
+    """Images of the kind, and on the device, of the model's weights."""
+    like = next(model.parameters(), None)
+    return images if like is None else images.to(like)
+
+
+def _log_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Of (B, classes); of a single logit those of its sigmoid, yes and no: a softmax of one is always 1."""
+    logits = logits.to(widest(logits)) / temperature
+    return (nn.functional.pad(logits, (0, 1)) if logits.shape[-1] == 1 else logits).log_softmax(-1)
 
 
 def _compared(student: nn.Module, teacher: nn.Module, early: Exits | None) -> list[tuple[nn.Module, nn.Module]]:

@@ -84,6 +84,10 @@ def output_of(answer: Tensor, target: Tensor | None, output: Output) -> Tensor:
             f"the model's output has shape {tuple(answer.shape)}; expected (B, classes), or output= a function of (model's output, "
             "target)"
         )
+    if output == "prob" and answer.shape[1] == 1:
+        raise InputError(
+            "the model has one class, whose probability by softmax is always 1; expected output='sigmoid' or 'logit'"
+        )
     return likelihoods(answer, output).gather(1, target[:, None])[:, 0]
 
 

@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small import as_logits
+from small import as_logits, redrawn, small_images
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -141,6 +142,64 @@ def test_the_loss_by_hand(demo, looped):
     slope = by_hand.blocks[1].mlp.fc2.weight.grad
     sure = slope.abs() > 0.1 * slope.abs().mean()
     assert torch.equal((after - before).sign()[sure], -slope.sign()[sure])
+
+
+def of_one_class():
+    return redrawn(timm.create_model("vit_tiny_patch16_224", num_classes=1, img_size=32, patch_size=8, depth=2))
+
+
+def test_one_class_is_yes_or_no():
+    """AdamW's first step against the slope of torch's own binary cross-entropy; a softmax of one class has none."""
+    model = of_one_class()
+    images = small_images(model, 8)
+    student = nph.prune(model, nph.importance(model, by="magnitude"), 0.25)
+    by_hand = copy.deepcopy(student)
+    wanted = as_logits(model, images).sigmoid()
+    nn.functional.binary_cross_entropy_with_logits(by_hand(images), wanted).backward()
+    trained = nph.recover(copy.deepcopy(student), model, [images], 1, 1e-4)
+    slope = by_hand.blocks[0].mlp.fc2.weight.grad
+    sure = slope.abs() > 0.1 * slope.abs().mean()
+    step = trained.blocks[0].mlp.fc2.weight - student.blocks[0].mlp.fc2.weight
+    assert torch.equal(step.sign()[sure], -slope.sign()[sure])
+    trained = nph.recover(copy.deepcopy(student), model, [images] * 20, 1, 1e-3)
+    before, after = ((as_logits(each, images).sigmoid() - wanted).abs().mean() for each in (student, trained))
+    assert after < 0.5 * before
+
+
+def test_one_class_is_refused_where_it_says_nothing():
+    model = of_one_class()
+    images = small_images(model, 2)
+    for call, words in (
+        (lambda: nph.with_exits(model, [0]), "has one class, of which every exit is sure; expected two at least"),
+        (lambda: nph.importance(model, images), "one class, whose cross-entropy is always 0; expected by='causal'"),
+        (lambda: nph.importance(model, images, by="causal"), "always 1; expected output='sigmoid' or 'logit'"),
+        (lambda: nph.find_path(model, images), "always 1; expected output='sigmoid' or 'logit'"),
+    ):
+        with pytest.raises(nph.InputError, match=words) as refusal:
+            call()
+        assert "\n" not in str(refusal.value)
+    for output in ("sigmoid", "logit"):
+        assert all((u > 0).any() for u in nph.importance(model, images, by="causal", output=output))
+
+
+def test_the_student_is_tried_once(demo, looped):
+    model, images, _ = demo
+    student, sizes = copy.deepcopy(looped), []
+    student.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    nph.distil(student, model, images[:16].split(4), 2, hidden=False)
+    assert sizes == [1] + [4] * 8
+
+
+def test_teacher_and_student_may_differ_in_precision(demo, looped):
+    model, images, _ = demo
+    student, seen = copy.deepcopy(looped).bfloat16(), []
+    handle = model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    nph.distil(student, model, images[:64].split(32), 4, 1e-3)
+    handle.remove()
+    assert torch.equal(torch.cat(seen[:2]), images[:64])  # nothing of the pixels is lost
+    assert {value.dtype for value in student.parameters()} == {torch.bfloat16}
+    before, after = (agreement(each.float(), model, images[:64]) for each in (copy.deepcopy(looped), student))
+    assert after > before
 
 
 def test_refusals(demo, looped, tmp_path):

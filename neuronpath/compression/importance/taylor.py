@@ -26,5 +26,9 @@ def log_likelihood(answer: Tensor, target: Tensor | None) -> Tensor:
     """Minus the cross-entropy (R,) of logits (R, classes)."""
     if target is None or answer.ndim != 2:
         raise InputError(f"the model's output has shape {tuple(answer.shape)}; 'taylor' expected logits (B, classes)")
+    if answer.shape[-1] == 1:
+        raise InputError(
+            "the model has one class, whose cross-entropy is always 0; expected by='causal' with output='sigmoid' or 'logit'"
+        )
     check_range(target, answer.shape[-1])
     return answer.log_softmax(-1).gather(1, target[:, None])[:, 0]

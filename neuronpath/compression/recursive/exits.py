@@ -46,10 +46,10 @@ def with_exits(
             where they fit.
 
     Raises:
-        InputError: for blocks that aren't there, or the last, which needs no exit.
+        InputError: for blocks that aren't there, or the last, which needs no exit; for a model with one class, of which all are sure.
     """
     vit = view(model)
-    Steps(vit)  # refuses what has no head
+    Steps(vit)  # refuses what has no head, or one class
     last = len(vit.blocks) - 1
     blocks = [end for end in vit.loop_ends if end < last] if isinstance(at, str) else [int(block) for block in at]
     if not blocks or blocks != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < last:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checks import InputTypeError
+from ...checks import InputError, InputTypeError
 from ...models.around import answered
+from ...models.class_names import head_size
 from ...models.hooks import alone, at_rest, eager
 from ...models.outputs import run_model
 from ...models.view import view
@@ -31,6 +32,10 @@ class Steps:
             raise InputTypeError(
                 f"{type(self.vit.model).__name__} can't answer early: it has no classes, or is no vision transformer itself; expected "
                 "one with a classification head"
+            )
+        if head_size(self.vit.model) == 1:
+            raise InputError(
+                f"{type(self.vit.model).__name__} has one class, of which every exit is sure; expected two at least"
             )
         self.extras: list[Extra] = []
         self.shape: torch.Size | None = None
