@@ -163,12 +163,12 @@ def write_folder_whole(
             os.replace(place, old)
         os.replace(part, place)
     except OSError as error:
-        if old is not None and not place.exists():
-            os.replace(old, place)
         raise InputError(f"{path} can't be written: {error.strerror or error}") from None
     finally:
+        if old is not None and not place.exists():
+            os.replace(old, place)
         shutil.rmtree(part, ignore_errors=True)
-        if old is not None and place.exists():
+        if old is not None:
             shutil.rmtree(old, ignore_errors=True)
     return path
 

@@ -15,6 +15,7 @@ from neuronpath.files import (
     check_spared,
     check_writable,
     read_text,
+    write_folder_whole,
     write_whole,
 )
 
@@ -67,6 +68,28 @@ def test_a_move_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     refused("can't be written: No space left on device", write_whole, tmp_path / "a.txt", fill)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_folder_whose_writing_is_interrupted_stays_as_it_was(tmp_path, monkeypatch, error, moves):
+    place = tmp_path / "site"
+    place.mkdir()
+    (place / "a.txt").write_text("old")
+    real, done = os.replace, []
+
+    def replace(*names):
+        if len(done) == moves:
+            done.append(error)
+            raise error
+        done.append(names)
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises((KeyboardInterrupt, nph.InputError)):
+        write_folder_whole(place, lambda part: fill(part / "a.txt"), lambda _: True, "a site", overwrite=True)
+    assert (place / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["site"]
 
 
 def test_modes(tmp_path):

@@ -21,6 +21,8 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
+from neuronpath.jobs.engines import local
+from neuronpath.jobs.work import Done, Shard
 
 FAST = {"method": "causal", "units": "neurons"}
 
@@ -354,6 +356,30 @@ def test_workers_share_the_shards_and_one_may_die(model, photos, tmp_path):
     _, err = process.communicate()
     assert process.returncode == 0, err
     assert_same_rows(nph.open_run(tmp_path / "run"), whole)
+
+
+class Sleeper:
+    """Work that is done with its first shard, and with no other."""
+
+    def on(self, device):
+        return self
+
+    def run(self, shards):
+        for shard in shards:
+            time.sleep(60 if shard.number else 0)
+            yield Done(shard.number, None, None)
+
+
+def test_all_workers_may_die_at_once():
+    found = local._dealt(Sleeper(), [Shard(number, []) for number in range(3)], ["cpu", "cpu"])
+    assert next(found).number == 0
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(
+        nph.InputError, match=r"all workers have died .*; the same command goes on where this one stopped"
+    ):
+        next(found)
 
 
 def test_a_second_process_waits_for_no_one(model, photos, tmp_path):

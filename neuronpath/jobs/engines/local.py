@@ -41,11 +41,14 @@ def _dealt(work: Workload, shards: Sequence[Shard], devices: Sequence[str]) -> I
     left = len(shards)
 
     def deal(to: Connection) -> None:
-        """As many shards as it may have; None once there are no more."""
+        """As many shards as it may have; of one that is dead the end of its pipe tells, and gives them back."""
         while len(hands[to]) < IN_HAND and waiting:
             shard = waiting.popleft()
             hands[to][shard.number] = shard
-            to.send(shard)
+            try:
+                to.send(shard)
+            except OSError:
+                return
 
     try:
         for device in devices[: len(shards)]:
