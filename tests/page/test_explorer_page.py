@@ -237,3 +237,92 @@ def test_on_a_phone_in_the_dark(browser, address):
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
     for _ in pages:
         raise AssertionError
+
+
+# ---- answers that come late
+
+
+def settle(tab):
+    """Give the page time to make what it will of an answer."""
+    tab.wait_for_timeout(200)
+
+
+def held(tab, routes, number):
+    """One of the requests that were held, once the page has sent it."""
+    for _ in range(500):
+        if len(routes) > number:
+            return routes[number]
+        tab.wait_for_timeout(20)
+    raise AssertionError(f"{len(routes)} requests; expected {number + 1}")
+
+
+def test_a_late_answer_is_not_drawn_under_another_image(tab):
+    def slowly(route):  # pixels wait for their button, as where they take long
+        answer = route.fetch()
+        found = answer.json()
+        found["seconds"].update(pixels=100, made=100)
+        route.fulfill(response=answer, json=found)
+
+    late, ways = [], []
+    tab.route("**/api/predict", slowly)
+    tab.route("**/api/pixels", lambda route: late.append(route))
+    choose_image(tab, 0)
+    tab.locator("#way .point").nth(4).click()
+    tab.locator("#pixels button").click()
+    sync_api.expect(tab.locator("#pixels button")).to_be_disabled()
+    tab.route("**/api/explain", lambda route: ways.append(route))
+    tab.locator("#images button[data-id='7']").click()
+    holds(tab, "#caption", "digit 7")
+    sync_api.expect(tab.locator("#unit-facts")).to_have_text("…")  # what stood there was of digit 0
+    assert not tab.locator("#map.mapped").count()
+    held(tab, ways, 0).continue_()
+    holds(tab, "#unit-facts", "Value")
+    with tab.expect_event("requestfinished", lambda request: request.url.endswith("pixels")):
+        held(tab, late, 0).continue_()
+    settle(tab)
+    assert not tab.locator("#pixels.there").count()
+    sync_api.expect(tab.locator("#pixels button")).to_have_text("Find the pixels, about 100 s")
+    tab.locator("#pixels button").click()
+    held(tab, late, 1).continue_()
+    tab.locator("#pixels.there").wait_for()
+    assert [route.request.post_data_json["image"] for route in late] == ["0", "7"]
+
+
+def test_of_two_comparisons_the_later_is_shown(tab):
+    choose_image(tab, 4)
+    late = []
+    tab.route("**/api/compare", lambda route: late.append(route))
+    for other in "56":
+        tab.locator("#compare").click()
+        tab.locator(f"#images button[data-id='{other}']").click()
+        holds(tab, "#compared", "Comparing the paths")
+    settle(tab)
+    holds(tab, "#compared", "Comparing the paths")
+    held(tab, late, 1).continue_()
+    tab.locator("#compared .differs td").first.wait_for()
+    holds(tab, "#compared thead", "held-out digit 6")
+
+
+def test_of_two_ways_the_later_is_waited_for_and_its_graph_is_drawn(tab):
+    choose_image(tab, 4)
+    graphs, ways = [], []
+    tab.route("**/api/graph", lambda route: graphs.append(route))
+    tab.route("**/api/explain", lambda route: ways.append(route))
+    tab.locator("#feeds summary").click()
+    holds(tab, "#feeds", "Drawing the graph")
+    tab.locator("#tab-circuit").click()
+    holds(tab, "#way", "Finding the circuit")
+    tab.locator("#tab-path").click()
+    tab.locator("#images button[data-id='5']").click()
+    holds(tab, "#caption", "digit 5")
+    settle(tab)
+    holds(tab, "#way", "Finding the path")
+    with tab.expect_event("requestfinished", lambda request: request.url.endswith("graph")):
+        held(tab, graphs, 0).continue_()
+    settle(tab)
+    assert not tab.locator("#feeds .edge").count()
+    ways[-1].continue_()
+    holds(tab, "#feeds", "Drawing the graph")
+    held(tab, graphs, 1).continue_()
+    tab.locator("#feeds .edge").first.wait_for()
+    assert [route.request.post_data_json["image"] for route in graphs] == ["4", "5"]

@@ -111,6 +111,7 @@ const compare = async (other) => {
   busy(table, `Comparing the ${at.kind}s`, at.seconds?.[at.kind]);
   section.scrollIntoView({ block: "nearest" });
   const found = await ask("compare", "compare", { kind: at.kind, other });
+  if (found === undefined) return;
   table.replaceChildren();
   if (!found) return section.hidden = true;
   const head = element("tr", null, element("thead", null, table));

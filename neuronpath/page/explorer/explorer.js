@@ -101,6 +101,7 @@ const open = async (id) => {
   const found = await ask("image", "predict");
   if (!found) return;
   showImage(found);
+  blank(); // a unit's faces are another image's, until this one's are there
   at.seconds = found.seconds;
   showClasses(found.classes);
   if (at.changes.size) change();
@@ -164,6 +165,7 @@ const explain = async () => {
   at.way = null;
   busy(host, `Finding the ${kind}`, at.seconds?.[kind]);
   const found = await ask("way", "explain", { kind });
+  if (found === undefined) return;
   if (!found) {
     host.querySelector(".busy")?.remove();
     return;
@@ -181,14 +183,17 @@ const explain = async () => {
 
 const points = () => every("#way .point").length;
 
+const asked = () => `${at.image} ${at.model} ${at.kind}`;
+
 // the graph, once it is asked for
 const feed = async () => {
-  const host = one("feeds").querySelector("div");
-  if (one("feeds").hidden || host.dataset.of === `${at.image} ${at.model} ${at.kind}`) return;
+  const host = one("feeds").querySelector("div"), mine = asked();
+  if (one("feeds").hidden || host.dataset.of === mine) return;
   busy(host, "Drawing the graph", at.seconds?.graph);
   const found = await ask("graph", "graph", { kind: at.kind });
+  if (found === undefined || mine !== asked()) return; // another's is drawn when its path is there
   if (!found) return host.replaceChildren();
-  host.dataset.of = `${at.image} ${at.model} ${at.kind}`;
+  host.dataset.of = mine;
   host.innerHTML = found.html; // as above
   every(".node", host).forEach((node) => node.addEventListener("click", () => choose(unitOf(node.dataset.key))));
   mark();

@@ -1,15 +1,19 @@
 // What the chosen unit stands for.
 const BLUE = [0, 114, 178], RED = [213, 94, 0], QUICK = 3; // seconds: what takes longer waits to be asked for
 
-const showFace = async () => {
-  const { unit } = at, named = { unit: [unit.kind, unit.block, unit.index] };
+const blank = () => {
   for (const id of ["map", "pixels", "made"]) {
     one(id).classList.remove("there", "mapped");
     every("button", one(id)).forEach((button) => { button.hidden = true; }); // until it is offered
   }
   one("unit-facts").textContent = one("goes").textContent = "…";
+};
+
+const showFace = async () => {
+  const { unit, image } = at, named = { unit: [unit.kind, unit.block, unit.index] };
+  blank();
   const found = await ask("unit", "unit", named);
-  if (!found || at.unit !== unit) return;
+  if (!found || at.unit !== unit || at.image !== image) return;
   const point = pointOf(unit.key);
   one("unit-facts").textContent = `${point ? `On the ${at.kind}: ${point.dataset.figures}. ` : `Not on this ${at.kind}. `}Value ${found.value} on this image, the mean over all tokens.`;
   one("goes").textContent = goes(found.name, unit.kind);
@@ -56,7 +60,7 @@ const showLikes = (likes) => {
 
 // what takes long is done when its button is pressed; what is quick at once
 const offer = (id, unit, named, draw) => {
-  const figure = one(id), button = figure.querySelector("button"), seconds = at.seconds?.[id] || 0;
+  const { image } = at, figure = one(id), button = figure.querySelector("button"), seconds = at.seconds?.[id] || 0;
   figure.querySelector(".picture").style.aspectRatio = one("picture").parentElement.style.aspectRatio;
   button.textContent = `${id === "made" ? "Make an image" : "Find the pixels"}${seconds > QUICK ? `, about ${Math.round(seconds)} s` : ""}`;
   button.disabled = false;
@@ -66,7 +70,7 @@ const offer = (id, unit, named, draw) => {
     button.disabled = true;
     button.textContent = "…";
     const found = await ask(id, id, named);
-    if (at.unit !== unit) return;
+    if (found === undefined || at.unit !== unit || at.image !== image) return;
     button.hidden = Boolean(found);
     button.disabled = false;
     if (found) draw(figure, found);
