@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from ..checks import DONE
+from ..checks import DONE, InputError
 from .options import INPUT, MACHINE, Checkpoint, ClassNames, Device, Model, Pretrained, Version
 from .sources import model_named
 from .start import Stopped, leave_at_once
 from .terminal import say
+
+if TYPE_CHECKING:
+    from ..page.explorer.explorer import Explored
 
 
 def explore(
@@ -57,8 +60,12 @@ def explore(
         )
     if images is not None:
         given = folder(images, explored[0].model, lambda reason: say(f"skipped: {reason}"))
+    elif names[0] == demo.NAME:
+        given = digits()
+        for each in explored:
+            _check_takes_digits(each)
     else:
-        given = digits() if names[0] == demo.NAME else no_images()
+        given = no_images()
     explorer = Explorer(explored, given, limit)
     server = Server(explorer, host, port)
     explorer.begin()
@@ -71,3 +78,14 @@ def explore(
     finally:
         server.server_close()
     return DONE
+
+
+def _check_takes_digits(explored: "Explored") -> None:
+    """Refuse a model that refuses the digits, which are no files that its transform makes fit."""
+    from .. import demo
+    from ..models.outputs import logits_of
+
+    try:
+        logits_of(explored.model, demo.load()[1][:1])
+    except InputError as error:
+        raise InputError(f"{explored.name} can't have the digits, {error}; expected --images FOLDER") from None

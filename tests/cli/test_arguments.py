@@ -60,3 +60,9 @@ def test_pipes_are_refused(neuronpath, tmp_path):
     refused(neuronpath("find-path", "/dev/zero"), "is a device")
     refused(neuronpath("find-path", "--model", "vit_tiny_patch16_224", "--checkpoint", tmp_path / "pipe.png", __file__),
             "pipe.png is a named pipe; expected a file of weights")  # fmt: skip
+
+
+def test_digits_are_no_images_of_a_larger_model(neuronpath, monkeypatch):
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", lambda server: None)
+    words = ("explore", "--port", 0, "--no-pretrained", "--model-b", "vit_tiny_patch16_224")
+    refused(neuronpath(*words), "vit_tiny_patch16_224 can't have the digits", "expected --images FOLDER")

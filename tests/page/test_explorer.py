@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from served import served
@@ -96,6 +97,24 @@ def test_a_mean_is_that_of_the_images_read(site, demo):
     )
 
 
+def test_a_model_that_refuses_the_images_says_so(demo):
+    other = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2)
+    with served([Explored("demo", demo[0], ""), Explored("other", other, "")], digits()) as site:
+        found = json.loads(site.get("/api/images")[2])
+        assert len(found["problems"]) == 1
+        assert found["problems"][0].startswith(
+            "other can't read the images: the model refuses images of shape (1, 32, 32)"
+        )
+        assert (found["read"], found["reading"]) == (60, 60)  # by the one that takes them
+        mean = {"image": "4", "changes": [["neuron", 1, 0, "mean"]]}
+        assert site.ask("change", mean)["classes"]
+        with pytest.raises(nph.InputError, match="a mean wants all images, which can't be read: the model refuses"):
+            site.explorer.surveys[1].means()
+    with served([Explored("other", other, "")], digits()) as site:
+        found = json.loads(site.get("/api/images")[2])
+        assert (found["read"], found["reading"]) == (0, 0)  # nothing to wait for
+
+
 def test_without_changes_all_is_as_it_was(site, demo):
     found = site.ask("change", {"image": "4", "changes": []})
     assert [each["now"] for each in found["classes"]] == [each["clean"] for each in found["classes"]]
@@ -131,7 +150,7 @@ def test_only_its_own_page_is_answered(site):
         assert site.get(path)[0] == 200
         assert site.get(path, Host="localhost:9999")[0] == 200  # through a tunnel
         assert site.get(path, Host="[::1]:7860")[0] == 200
-        for host in ("evil.example", "127.0.0.1.evil.example:7860", "", "localhost.evil.example"):
+        for host in ("evil.example", "127.0.0.1.evil.example:7860", "", "localhost.evil.example", "[", "[::1"):
             assert site.get(path, Host=host)[0] == 403, (path, host)
     assert site.get("/picture/3", Sec_Fetch_Site="cross-site")[0] == 403
     body = json.dumps({"image": "3"}).encode()
@@ -156,6 +175,7 @@ def test_a_bad_question_is_one_line(site):
         ("one of off", "change", {"image": "1", "changes": [["head", 4, 0, "__import__"]]}),
         ("no unit|kind of unit", "change", {"image": "1", "changes": [["../head", 4, 0, "off"]]}),
         ("no unit", "change", {"image": "1", "changes": [["head", 1.5, 0, "off"]]}),
+        ("one of off", "change", {"image": "1", "changes": [["head", 4, 0, []]]}),
         ("changes", "change", {"image": "1", "changes": [OFF[0]] * 5000}),
     ):
         line = site.ask(question, body, 400)["error"]
@@ -164,6 +184,8 @@ def test_a_bad_question_is_one_line(site):
     assert site.request("POST", "/api/predict", b"{", Content_Type="application/json")[0] == 400
     assert site.request("POST", "/api/predict", b"[" * 100_000, Content_Type="application/json")[0] == 400
     assert site.get("/../../etc/passwd")[0] == 404
+    assert site.get("http://[", Host="localhost")[0] == 404
+    assert site.request("POST", "http://[", b"{}", Content_Type="application/json", Host="localhost")[0] == 404
     assert site.get("/picture/..%2F..%2Fetc%2Fpasswd")[0] == 400
     assert site.get("/api/images?from=-5")[0] == 400
 

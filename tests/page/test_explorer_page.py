@@ -9,9 +9,13 @@ import sys
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from served import served
 
 import neuronpath as nph
+from neuronpath.page.explorer.explorer import Explored
+from neuronpath.page.explorer.gallery import digits
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
 EVIL = '<img src=x onerror="document.title=1">.png'
@@ -237,6 +241,15 @@ def test_on_a_phone_in_the_dark(browser, address):
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 26)"
     for _ in pages:
         raise AssertionError
+
+
+def test_images_that_a_model_refuses_are_not_waited_for(browser, demo):
+    other = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2)
+    with served([Explored("demo", demo[0], ""), Explored("other", other, "")], digits(), limit=8) as site:
+        for tab in opened(browser, site.url):
+            holds(tab, "#reading", "other can't read the images: the model refuses images of shape (1, 32, 32)")
+            with pytest.raises(sync_api.TimeoutError), tab.expect_request("**/api/images*", timeout=2500):
+                pass
 
 
 # ---- answers that come late

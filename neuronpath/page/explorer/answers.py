@@ -217,6 +217,11 @@ def gallery(explorer: Any, start: int, count: int = 60) -> Plain:
         raise InputError(f"from is {start}; expected 0 or more")
     numbers = range(start, min(start + count, len(given.names)))
     name_of = explorer.models[0].name_of
+    problems = [
+        f"{model.name} can't read the images: {survey.problem}"
+        for model, survey in zip(explorer.models, explorer.surveys, strict=True)
+        if survey.problem
+    ]
     return {
         "images": [
             {
@@ -227,6 +232,7 @@ def gallery(explorer: Any, start: int, count: int = 60) -> Plain:
             for i in numbers
         ],
         "of": len(given.names),
-        "read": min(survey.done for survey in explorer.surveys),
-        "reading": len(explorer.surveys[0].numbers),
+        "read": min((survey.done for survey in explorer.surveys if not survey.problem), default=0),
+        "reading": 0 if len(problems) == len(explorer.models) else len(explorer.surveys[0].numbers),
+        "problems": problems,
     }

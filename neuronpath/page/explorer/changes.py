@@ -24,7 +24,7 @@ def as_changes(given: object, vit: ViT) -> dict[Unit, str]:
         raise InputError(f"changes is no list of at most {MOST}; expected [kind, block, index, way] each")
     found: dict[Unit, str] = {}
     for each in given:
-        if not isinstance(each, list) or len(each) != 4 or each[3] not in WAYS:
+        if not isinstance(each, list) or len(each) != 4 or not isinstance(each[3], str) or each[3] not in WAYS:
             raise InputError(f"changes holds {shown(each)}; expected [kind, block, index, one of {', '.join(WAYS)}]")
         unit = as_unit(tuple(each[:3]))
         place_of(unit, vit.places)

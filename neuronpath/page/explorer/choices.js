@@ -153,8 +153,8 @@ one("any").addEventListener("submit", (event) => {
 });
 
 const watch = async () => { // how far the images are read that favourites, means and names are of
-  const { read, reading } = await fetch("/api/images?from=0").then(answered);
-  one("reading").textContent = read < reading ? `Reading the images: ${read} of ${reading}` : "";
+  const { read, reading, problems } = await fetch("/api/images?from=0").then(answered);
+  one("reading").textContent = [...problems, read < reading ? `Reading the images: ${read} of ${reading}` : ""].join(" ");
   if (read < reading) setTimeout(watch, 2000);
 };
 

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import BoundedSemaphore
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from ...checks import InputError
 from ..render import html, palette
@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: what people look at is theirs."""
 
     def _get(self) -> None:
-        at = urlsplit(self.path)
+        at = self._address()
         explorer = self.server.explorer
         if at.path in ("/explorer.js", "/explorer.css"):
             self._send(asset(at.path[1:]).encode(), f"text/{'javascript' if at.path.endswith('js') else 'css'}{TEXT}")
@@ -143,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
 
     def _post(self) -> None:
-        at = urlsplit(self.path)
+        at = self._address()
         if at.path == "/api/upload":
             name = parse_qs(at.query).get("name", ["upload"])[0]
             with self.server.uploads:
@@ -156,6 +156,12 @@ class Handler(BaseHTTPRequestHandler):
             self._send(answers.report(self._asked()).encode(errors="replace"), "application/octet-stream")
         else:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+    def _address(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError:  # such as of "http://["
+            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing at this address") from None
 
     def _asked(self) -> Ask:
         try:
@@ -189,7 +195,10 @@ class Handler(BaseHTTPRequestHandler):
     def _check_sender(self) -> None:
         """Refuse what no page of this server's sends."""
         host = self.headers.get("Host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:  # "["
+            name = ""
         if name not in ("localhost", self.server.host) and not _is_number(name):
             raise Refused(HTTPStatus.FORBIDDEN, f"this is no server of {name[:60]!r}; open {self.server.url}")
         origin = self.headers.get("Origin")

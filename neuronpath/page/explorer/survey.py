@@ -35,12 +35,23 @@ class Survey:
         self.numbers = spread(len(gallery.given.names), gallery.given.labels, limit)
         self.done = 0
         self.unread: set[int] = set()
+        self.problem: str | None = None
+        """Why they can't all be read, where it ended by that."""
         self._values = [torch.zeros(len(self.numbers), width) for width in vit.widths]
         self._sums = [torch.zeros(site.reader.in_features, dtype=torch.float64) for site in vit.sites]
         self._ended = Event()
 
     def run(self, turns: Turns, ended: Event) -> None:
-        """Read all images, unless it is to end before."""
+        """Read all images, unless it is to end before; one that the model refuses ends it too."""
+        try:
+            self._read_all(turns, ended)
+        except InputError as error:
+            self.problem = str(error)
+        except Exception as error:
+            self.problem = f"this failed ({type(error).__name__}); the terminal says more"
+            raise
+
+    def _read_all(self, turns: Turns, ended: Event) -> None:
         like = next(self.vit.model.parameters())
         for start in range(0, len(self.numbers), BATCH):
             if ended.is_set():
@@ -77,6 +88,8 @@ class Survey:
         """Refuse what needs all images before they are read."""
         if not self.numbers:
             raise InputError(f"{what} wants images; expected neuronpath explore --images FOLDER")
+        if self.problem:
+            raise InputError(f"{what} wants all images, which can't be read: {self.problem}")
         if not self.complete:
             raise InputError(
                 f"{what} wants all images: {self.done} of {len(self.numbers)} are read so far; try again soon"
