@@ -21,6 +21,9 @@ def explore(
         Path | None,
         INPUT(help="A folder of images, or of a folder for each class. [default: of demo the held-out digits]"),
     ] = None,
+    reference: Annotated[
+        Path | None, INPUT(help="A folder of other images, over which means are taken. [default: those of --images]")
+    ] = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
     class_names: ClassNames = None,
@@ -41,7 +44,7 @@ def explore(
     from ..data.labelled import read_class_names
     from ..models.load import find_device, load_model
     from ..page.explorer.explorer import Explored, Explorer
-    from ..page.explorer.gallery import digits, folder, no_images
+    from ..page.explorer.gallery import Given, digits, folder, no_images
     from ..page.explorer.server import Server
 
     called = None if class_names is None else read_class_names(class_names)
@@ -58,15 +61,19 @@ def explore(
         explored.append(
             Explored(name, load_model(name, pretrained, own, device), f"nph.load_model({name!r}{extra})", called)
         )
+
+    def found_in(place: Path) -> Given:
+        return folder(place, explored[0].model, lambda reason: say(f"skipped: {reason}"))
+
     if images is not None:
-        given = folder(images, explored[0].model, lambda reason: say(f"skipped: {reason}"))
+        given = found_in(images)
     elif names[0] == demo.NAME:
         given = digits()
         for each in explored:
             _check_takes_digits(each)
     else:
         given = no_images()
-    explorer = Explorer(explored, given, limit)
+    explorer = Explorer(explored, given, limit, None if reference is None else found_in(reference))
     server = Server(explorer, host, port)
     explorer.begin()
     say(f"neuronpath: Ctrl-C ends the explorer, which is at {server.url}")

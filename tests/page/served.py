@@ -43,12 +43,12 @@ class Asked:
 
 
 @contextmanager
-def served(models: list[Explored], given: Given, limit: int = 60) -> Iterator[Asked]:
+def served(models: list[Explored], given: Given, limit: int = 60, reference: Given | None = None) -> Iterator[Asked]:
     """An explorer whose images have all been read."""
-    explorer = Explorer(models, given, limit)
+    explorer = Explorer(models, given, limit, reference)
     server = Server(explorer, port=0)
     Thread(target=server.serve_forever, daemon=True).start()
-    for survey in explorer.surveys:
+    for survey in explorer.read:
         survey.run(explorer.turns, explorer.ended)
     yield Asked(server)
     server.shutdown()

@@ -97,6 +97,28 @@ def test_a_mean_is_that_of_the_images_read(site, demo):
     )
 
 
+def test_a_mean_is_that_of_the_reference(demo, tmp_path):
+    model, images, _ = demo
+    others = nph.demo.load("train")[1][:5]
+    for i, pixels in enumerate(others):
+        Image.fromarray(((pixels[0] + 1) * 127.5).round().byte().numpy()).save(tmp_path / f"{i}.png")
+    reference = folder(tmp_path, model, lambda reason: None)
+    with served([Explored("demo", model, "nph.load_model('demo')")], digits(), reference=reference) as site:
+        changes = [["head", 4, 0, "mean"], ["neuron", 5, 200, "mean"]]
+        found = site.ask("change", {"image": "4", "changes": changes})
+        means = nph.mean_activations(model, others, units="both", token="all")
+        with nph.set_to(model, [("head", 4, 0), (5, 200)], means, units="both", tokens="all"), torch.no_grad():
+            expected = model(images[4:5]).softmax(1)[0]
+        names: dict = {}
+        exec(found["code"], names)
+        for said in (expected, names["probabilities"][0].detach()):
+            assert [each["now"] for each in found["classes"]] == pytest.approx(
+                [float(said[each["label"]]) for each in found["classes"]],
+                abs=2e-3,  # a file's levels are whole ones
+            )
+        assert site.ask("unit", {"image": "4", "unit": ["neuron", 5, 200]})["likes"]["of"] == 60  # still of those given
+
+
 def test_a_model_that_refuses_the_images_says_so(demo):
     other = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2)
     with served([Explored("demo", demo[0], ""), Explored("other", other, "")], digits()) as site:

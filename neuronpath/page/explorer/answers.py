@@ -156,10 +156,10 @@ def _faces(ask: Ask, ways: dict[str, Way]) -> Plain:
 
 def change(ask: Ask) -> Plain:
     """What the model says with units changed, and with random units changed alike."""
-    model, survey = ask.model, ask.survey
+    model = ask.model
     changes = as_changes(ask.body.get("changes"), model.vit)
     before = clean(ask)
-    means = survey.means() if "mean" in changes.values() else None
+    means = ask.explorer.references[ask.number].means() if "mean" in changes.values() else None
 
     def measure() -> tuple[Tensor, Tensor]:
         found = []
@@ -181,10 +181,10 @@ def change(ask: Ask) -> Plain:
 
 def python_of(ask: Ask, changes: dict) -> str:
     """The same in Python, to be copied."""
-    model, given = ask.model, ask.explorer.given
+    model, others = ask.model, ask.explorer.reference or ask.explorer.given
     kinds = "both" if "head" in {place.kind for place in model.vit.places} else "neurons"
-    code = code_of(changes, kinds, given.all_code)
-    few = f"# the means here are over {ask.explorer.limit} of them" * (len(given.names) > ask.explorer.limit)
+    code = code_of(changes, kinds, others.all_code)
+    few = f"# the means here are over {ask.explorer.limit} of them" * (len(others.names) > ask.explorer.limit)
     find = "circuit = nph.find_circuit" if ask.body.get("kind") == "circuit" else "paths = nph.find_path"
     lines = [
         "import neuronpath as nph", "", f"model = {model.code}", ask.image.code, f"{find}(model, images)",
@@ -218,10 +218,12 @@ def gallery(explorer: Any, start: int, count: int = 60) -> Plain:
     numbers = range(start, min(start + count, len(given.names)))
     name_of = explorer.models[0].name_of
     problems = [
-        f"{model.name} can't read the images: {survey.problem}"
-        for model, survey in zip(explorer.models, explorer.surveys, strict=True)
+        f"{explorer.models[survey.model].name} can't read the images: {survey.problem}"
+        for survey in explorer.read
         if survey.problem
     ]
+    going = [(survey.done, len(survey.numbers)) for survey in explorer.read if not survey.problem]
+    read, reading = min(going, key=lambda two: two[0] - two[1], default=(0, 0))
     return {
         "images": [
             {
@@ -232,7 +234,7 @@ def gallery(explorer: Any, start: int, count: int = 60) -> Plain:
             for i in numbers
         ],
         "of": len(given.names),
-        "read": min((survey.done for survey in explorer.surveys if not survey.problem), default=0),
-        "reading": 0 if len(problems) == len(explorer.models) else len(explorer.surveys[0].numbers),
-        "problems": problems,
+        "read": read,
+        "reading": reading,
+        "problems": list(dict.fromkeys(problems)),
     }

@@ -70,6 +70,8 @@ class Explorer:
     models: Sequence[Explored]
     given: Given
     limit: int = LIMIT
+    reference: Given | None = None
+    """Images over which means are taken; None is those that are given."""
     turns: Turns = field(default_factory=Turns)
     slow: Turns = field(default_factory=Turns)
     """Who may use the models' copies."""
@@ -77,12 +79,19 @@ class Explorer:
 
     def __post_init__(self) -> None:
         self.gallery = Gallery(self.given, [each.model for each in self.models])
-        self.surveys = [Survey(each.vit, self.gallery, i, self.limit) for i, each in enumerate(self.models)]
+        self.surveys = self.read = self._surveys(self.gallery)
+        self.references = self.surveys
+        if self.reference is not None:
+            self.references = self._surveys(Gallery(self.reference, [each.model for each in self.models]))
+            self.read = [*self.surveys, *self.references]
         self.ended = Event()
+
+    def _surveys(self, gallery: Gallery) -> list[Survey]:
+        return [Survey(each.vit, gallery, i, self.limit) for i, each in enumerate(self.models)]
 
     def begin(self) -> None:
         """Read the images in the background."""
-        for survey in self.surveys:
+        for survey in self.read:
             Thread(target=survey.run, args=(self.turns, self.ended), daemon=True).start()
 
     def once(self, key: Hashable, make: Callable[[], Any], turns: Turns, gone: Callable[[], bool]) -> Any:

@@ -87,7 +87,7 @@ class Survey:
     def check_complete(self, what: str) -> None:
         """Refuse what needs all images before they are read."""
         if not self.numbers:
-            raise InputError(f"{what} wants images; expected neuronpath explore --images FOLDER")
+            raise InputError(f"{what} wants images; expected neuronpath explore --images or --reference FOLDER")
         if self.problem:
             raise InputError(f"{what} wants all images, which can't be read: {self.problem}")
         if not self.complete:
