@@ -67,14 +67,9 @@ class CleanRun:
 
         Of its tensors those with four dimensions and the batch's length have a row an image, as masks do; the others serve all.
         """
-
-        def of_rows(value: Any) -> Any:
-            if isinstance(value, Tensor) and value.ndim == 4 and len(value) == len(self.answer):
-                return value[rows]
-            return tuple(map(of_rows, value)) if isinstance(value, tuple) else value
-
-        extra = self.extras[block]
-        return Extra(of_rows(extra.args), {name: of_rows(value) for name, value in extra.kwargs.items()})
+        extra, n = self.extras[block], len(self.answer)
+        kwargs = {name: _of_rows(value, rows, n) for name, value in extra.kwargs.items()}
+        return Extra(_of_rows(extra.args, rows, n), kwargs)
 
     def held(self, site: int, rows: Tensor, values: Hidden) -> Hidden:
         """A site's values (R, T, U) as its channels (R, T, C); a function of the live channels is one already."""
@@ -147,6 +142,13 @@ class CleanRun:
 
         self.pieces.each(len(self.rows), work)
         return found
+
+
+def _of_rows(value: Any, rows: Tensor, n_images: int) -> Any:
+    """The rows of what belongs to ``n_images`` images, in tuples too. (Within the run it would be a cycle, which outlives the run.)"""
+    if isinstance(value, Tensor) and value.ndim == 4 and len(value) == n_images:
+        return value[rows]
+    return tuple(_of_rows(each, rows, n_images) for each in value) if isinstance(value, tuple) else value
 
 
 def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

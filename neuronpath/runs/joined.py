@@ -31,14 +31,15 @@ def joined(runs: Iterable[CleanRun]) -> CleanRun:
 
 def _extra(extras: Sequence[Extra], n_images: int) -> Extra:
     """What the blocks were called with, of all images; ``n_images`` are the first run's (see :meth:`CleanRun.extra`)."""
-
-    def of_all(values: Sequence[Any]) -> Any:
-        first = values[0]
-        if isinstance(first, Tensor) and first.ndim == 4 and len(first) == n_images:
-            return torch.cat(list(values))
-        return tuple(map(of_all, zip(*values, strict=True))) if isinstance(first, tuple) else first
-
+    names = extras[0].kwargs
     return Extra(
-        of_all([extra.args for extra in extras]),
-        {name: of_all([extra.kwargs[name] for extra in extras]) for name in extras[0].kwargs},
+        _of_all([extra.args for extra in extras], n_images),
+        {name: _of_all([extra.kwargs[name] for extra in extras], n_images) for name in names},
     )
+
+
+def _of_all(values: Sequence[Any], n_images: int) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor) and first.ndim == 4 and len(first) == n_images:
+        return torch.cat(list(values))
+    return tuple(_of_all(each, n_images) for each in zip(*values, strict=True)) if isinstance(first, tuple) else first
