@@ -23,7 +23,12 @@ from ..models.view import check_model
 from ..models.vit import Extra, Hidden, ViT
 from .pieces import Pieces, rows_at_once
 
-HALF_SCALE = 2.0**12  # keeps the gradients of a float16 model above float16's smallest number
+HALF_SCALES = (
+    2.0**12,
+    2.0**6,
+    1.0,
+    2.0**-6,
+)  # of a float16 model's gradients: between float16's smallest number and its largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +157,18 @@ def _of_rows(value: Any, rows: Tensor, n_images: int) -> Any:
 
 
 def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of the values' sum, without float16's underflow."""
+    """The gradients of the values' sum, without float16's underflow, nor its overflow."""
     if not values.requires_grad:
         raise InputError(
             "output's values have no gradient; expected a function of the model's output that autograd can follow"
         )
     if inputs[0].dtype != torch.float16:
         return list(torch.autograd.grad(values.sum(), inputs))
-    return [g.float() / HALF_SCALE for g in torch.autograd.grad(values.sum() * HALF_SCALE, inputs)]
+    for scale in HALF_SCALES:
+        found = torch.autograd.grad(values.sum() * scale, inputs, retain_graph=scale != HALF_SCALES[-1])
+        if all(gradient.isfinite().all() for gradient in found):
+            break
+    return [gradient.float() / scale for gradient in found]
 
 
 def clean_run(
