@@ -86,10 +86,13 @@ class Grower:
         images = (places[self.of] >= 0).nonzero()[:, 0]
         return images, places[self.of[images]]
 
-    def _answers(self, gates: Tensor, images: Tensor, cost: float) -> Tensor:
-        """The logits (M, classes) with these gates (M, N), each image's own; ``cost`` is of one image."""
+    def _spend(self, images: Tensor, cost: float) -> None:
+        """Note what runs of images (M,) have cost; ``cost`` is of one image."""
         circuits = self.of[images]
         self.cost.index_add_(0, circuits.cpu(), (cost / self.images[circuits]).double().cpu())
+
+    def _answers(self, gates: Tensor, images: Tensor) -> Tensor:
+        """The logits (M, classes) with these gates (M, N), each image's own."""
         return gated_answer(self.run, images, gates.split(self.run.vit.widths, 1), self.ablated)
 
     def holds(self, mask: Tensor, circuits: Tensor) -> Tensor:
@@ -100,8 +103,9 @@ class Grower:
         def work(piece: slice) -> None:
             on = mask[places[piece]].to(self.run.middle.dtype)
             for alone in self.criterion.runs:
-                answers = self._answers(on if alone else 1 - on, images[piece], 1 - BACKWARD)
+                answers = self._answers(on if alone else 1 - on, images[piece])
                 self._note(said[:, piece], answers, images[piece], alone)
+            self._spend(images[piece], len(self.criterion.runs) * (1 - BACKWARD))
 
         self.run.pieces.each(len(images), work)
         return self._met(said, places, len(circuits))
@@ -116,18 +120,23 @@ class Grower:
 
         def work(piece: slice) -> None:
             here, place = images[piece], places[piece]
+            found, missing = [], torch.zeros(len(here), device=mask.device)
             for alone in self.criterion.runs:
                 gates = (
                     torch.where(mask[place] == alone, 1.0, off[place, None]).to(self.run.middle.dtype).requires_grad_()
                 )
                 with torch.enable_grad():
-                    answers = self._answers(gates, here, 1.0)
+                    answers = self._answers(gates, here)
                     odds = log_odds(answers, self.target[here])
                     (slope,) = gradients_of(odds, [gates])
-                slopes.index_add_(0, place, slope.float() / self.images[self.of[here], None])
+                found.append(slope.float() / self.images[self.of[here], None])
                 goal = (self.criterion.keep * self.wanted[here]).logit(1e-6) if alone else torch.zeros_like(odds)
-                lacking[piece] += (goal - odds.detach().float() if alone else odds.detach().float()).clamp(min=0)
+                missing += (goal - odds.detach().float() if alone else odds.detach().float()).clamp(min=0)
                 self._note(said[:, piece], answers.detach(), here, alone)
+            for slope in found:  # at the end, for a piece that memory didn't hold is run again
+                slopes.index_add_(0, place, slope)
+            lacking[piece] = missing
+            self._spend(here, len(self.criterion.runs))
 
         self.run.pieces.each(len(images), work)
         return slopes, self._met(said, places, len(circuits)), self._means(lacking, places, len(circuits))

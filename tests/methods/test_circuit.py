@@ -9,6 +9,7 @@ import torch
 from small import as_logits
 
 import neuronpath as nph
+from neuronpath.methods import grow
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,21 @@ def test_a_file_with_a_unit_that_no_model_has_is_refused(demo, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(document))
     with pytest.raises(nph.InputError, match="head 77 of block 0 is out of range; expected 0 to 3"):
         nph.Circuit.load(tmp_path / "d.json")
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_piece_that_memory_does_not_hold_counts_once(random_vit, random_images, monkeypatch, call):
+    """It is run again in halves: what it gave before memory ran out, and what that cost, must not be there twice."""
+    model, images = random_vit(2), random_images(3, 4)
+    expected = nph.find_circuit(model, images, criterion="both", controls=False, internal_batch_size=4)
+    calls, answer = itertools.count(), grow.gated_answer
+
+    def full(*args):
+        if next(calls) == call:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(*args)
+
+    monkeypatch.setattr(grow, "gated_answer", full)
+    circuit = nph.find_circuit(model, images, criterion="both", controls=False, internal_batch_size=4)
+    assert circuit.units == expected.units
+    assert torch.equal(circuit.cost, expected.cost)
