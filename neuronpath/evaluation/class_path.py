@@ -159,8 +159,8 @@ def _sweep(
 ) -> tuple[float, list[Tensor]]:
     """What ``path`` (S, K) is worth on average and, a site (K, U), what with one unit put in a slot's place, to first order."""
     together = units_named(vit.places) == "both"  # sums of products are maximised, not a product of sums
-    total, tables = 0.0, [torch.zeros(path.shape[1], width, dtype=torch.float64) for width in vit.widths]
     with at_rest(vit.model):
+        total, tables = 0.0, [torch.zeros(path.shape[1], width, dtype=torch.float64) for width in vit.widths]
         for run in clean_runs(vit, images, label, "prob", internal_batch_size, RULE.fewest):
             shared = path.to(run.rows.device).expand(len(run.rows), -1, -1)
             gradients = mean_gradients(run, shared, RULE.method, RULE.fewest)

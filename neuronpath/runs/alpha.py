@@ -68,10 +68,10 @@ def along_path(
         raise InputError(f"these paths explain {explained}, a function of your own; expected it again as output=")
     target = None if (paths.target < 0).any() else paths.target
     alphas = torch.linspace(0, 1, n_points)
-    values, slopes = torch.empty(len(images), n_points), torch.empty(len(images), n_points)
     ablate = ablation(vit, paths.settings.baseline, reference, len(images), paths.settings.seed)
     start = 0
     with at_rest(vit.model):
+        values, slopes = torch.empty(len(images), n_points), torch.empty(len(images), n_points)
         for run in clean_runs(vit, images, target, explained):
             rows = slice(start, start := start + len(run.rows))
             path = paths.units[rows].to(run.rows.device)

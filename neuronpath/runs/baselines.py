@@ -103,8 +103,9 @@ def _channels(vit: ViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
 def mean_channels(vit: ViT, reference: Tensor) -> list[Tensor]:
     """The mean over the reference images, a site (1, T, C)."""
     sums: list[Tensor] = []
-    for part in reference.split(BATCH):
-        here = [values.double().sum(0, keepdim=True) for values in _channels(vit, part)[0]]
-        sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
-    like = next(vit.model.parameters())
-    return [(total / len(reference)).to(like) for total in sums]
+    with at_rest(vit.model):  # what is made under torch.inference_mode can't be part of a graph
+        for part in reference.split(BATCH):
+            here = [values.double().sum(0, keepdim=True) for values in _channels(vit, part)[0]]
+            sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
+        like = next(vit.model.parameters())
+        return [(total / len(reference)).to(like) for total in sums]

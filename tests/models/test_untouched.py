@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import neuronpath as nph
+from neuronpath.runs.alpha import along_path
 
 HOOKS = [
     "_forward_hooks",
@@ -153,6 +154,25 @@ def test_in_any_grad_mode(model, images, use, mode):
         assert use(model, images) == expected
         assert state_of(model) == before
         assert use(model, images.clone()) == expected  # images that are inference tensors themselves
+
+
+def test_under_inference_mode_with_other_images(random_vit, random_images):
+    model, images, others = random_vit(0, depth=2), random_images(1, 4), random_images(2, 8)
+    labels = torch.tensor([0, 0, 1, 1])
+
+    def found():
+        paths = nph.find_path(model, images, reference=others)
+        curve = along_path(model, images, paths, reference=others, n_points=3)
+        classes = nph.class_path(model, images, labels, halves=False)
+        return [
+            paths.units, paths.attribution, curve.value, curve.slope, classes[0].units, classes[1].units,
+            *nph.rank_units(model, images, reference=others), nph.find_circuit(model, images, reference=others).kept,
+        ]  # fmt: skip
+
+    expected = found()
+    with torch.inference_mode():
+        inside = found()
+    assert all(torch.equal(a, b) for a, b in zip(inside, expected, strict=True))
 
 
 @pools
