@@ -31,6 +31,11 @@ def conductance(run: CleanRun, method: Rule, n_steps: int) -> list[Tensor]:
         raise InputError(
             "quadrature 'gaussradau' isn't one of captum's, which conductance is; expected 'gausslegendre', ..."
         )
+    if len({site.reader for site in run.vit.sites}) < len(run.vit.sites):
+        raise InputError(
+            f"{type(run.vit.model).__name__} runs one layer in several blocks, which captum's conductance can't tell apart; expected "
+            "another method"
+        )
     rows = torch.empty(0, dtype=torch.long, device=run.rows.device)
 
     def output(pixels: Tensor, images: Tensor) -> Tensor:

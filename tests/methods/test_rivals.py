@@ -45,6 +45,14 @@ def test_conductance_is_captum_s(random_vit, random_images, pool, k):
         assert torch.equal(found.neurons[:, block], expected)
 
 
+@pytest.mark.parametrize("units", ["neurons", "heads"])
+def test_conductance_refuses_blocks_that_are_one(random_vit, random_images, units):
+    model, images = random_vit(3), random_images(4, 2)
+    model.blocks[2] = model.blocks[0]
+    with pytest.raises(nph.InputError, match=r"runs one layer in several blocks, .*; expected another method"):
+        nph.find_path(model, images, method="conductance", units=units)
+
+
 class FromNeurons(nn.Module):
     """F as a function of one block's neurons on the pooled tokens, which pass through a layer that captum can hold on to."""
 
