@@ -39,7 +39,7 @@ def faithfulness(
     baseline: Baseline | None = None,
     reference: Images | None = None,
     internal_batch_size: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Faithfulness:
     """The keep- and remove-curves of a ranking of units.
 
@@ -67,7 +67,7 @@ def faithfulness(
             reference, else "zero"; of a path or circuit its own.
         reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
         internal_batch_size: rows run at once.
-        seed: of "resample", and of the order of units that aren't ranked.
+        seed: of "resample", and of the order of units that aren't ranked. None is 0; of a path or circuit its own.
 
     The cost is two forwards an image for every k.
 
@@ -100,6 +100,8 @@ def faithfulness(
             target = chosen.target
         if baseline is None and chosen.settings.baseline != "zero":
             baseline = chosen.settings.baseline
+    if seed is None:
+        seed = 0 if chosen is None else chosen.settings.seed
     own = isinstance(model, ViT)
     vit = view(model, token or (None if own else "all"), units or (None if own else "both"))
     if not vit.has_head:

@@ -125,7 +125,7 @@ def remove(
         baseline: what units are ablated to: "zero"; "mean", position by position over ``reference``; "resample" or "paired" (see
             :func:`~neuronpath.find_path`). None is "mean" where there is a reference, else "zero".
         reference: the images (R, C, H, W) for that, or a Dataset, DataLoader or Source of them.
-        images: the images (B, C, H, W) that will be run; "resample" draws by their pixels.
+        images: the images (B, C, H, W) that will be run; "resample" draws by their pixels, and by the paths' own seed.
 
     Examples:
         >>> import neuronpath as nph
@@ -208,7 +208,8 @@ def _ablated(
     images = as_images(images, vit)
     like = next(vit.model.parameters())
     target = path.target if isinstance(path, NeuronPaths) else logits_of(vit.model, images).argmax(-1)
-    return ablated_by(vit, baseline, reference, len(images))(images[:].to(like), target, 0)
+    seed = path.settings.seed if isinstance(path, NeuronPaths) else 0
+    return ablated_by(vit, baseline, reference, len(images), seed)(images[:].to(like), target, 0)
 
 
 @checked

@@ -40,7 +40,7 @@ def path_graph(
     inside: bool = False,
     check: bool = False,
     internal_batch_size: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool | tqdm = False,
 ) -> PathGraph:
     """What each unit of an image's path or circuit does directly on the later ones, and straight on the output.
@@ -64,7 +64,7 @@ def path_graph(
         check: patch every edge for real, for a forward each from the receiver on, and report how well the estimates agree
             (``pearson``). The effects are then the real ones.
         internal_batch_size: rows run at once; None fits them to the memory.
-        seed: of "resample".
+        seed: of "resample"; None is the paths' own.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
 
     Returns:
@@ -99,6 +99,7 @@ def path_graph(
     if baseline is None and paths.settings.baseline != "zero":
         baseline = paths.settings.baseline
     baseline = baseline_named(baseline, reference)
+    seed = paths.settings.seed if seed is None else seed
     ablate = ablation(vit, baseline, reference, len(images), seed)
     units = [_in_order(paths, i) for i in range(len(paths))]
     graphs: list[tuple[Tensor, Tensor, float]] = []

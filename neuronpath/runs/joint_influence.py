@@ -36,6 +36,7 @@ def joint_influence(
     quadrature: Rule | None = None,
     n_steps: int | None = None,
     internal_batch_size: int | None = None,
+    seed: int = 0,
 ) -> Influence:
     """Score, attribution and delta of any given units.
 
@@ -57,6 +58,7 @@ def joint_influence(
             "gausslegendre" for frozen influence, "clenshawcurtis" for live.
         n_steps: nodes of the rule; None adds nodes until |delta| is at most 1e-3 of |F(1) - F(0)| (50 of the Riemann rules).
         internal_batch_size: rows (an image at a node) run at once; bounds the memory, doesn't change the result.
+        seed: of "resample".
 
     Raises:
         InputError: (a ValueError) for an argument that can't be used, in one line.
@@ -68,7 +70,7 @@ def joint_influence(
     baseline = baseline_named(baseline, reference)
     if influence == "frozen" and baseline != "zero":
         raise InputError("baseline is a choice of influence 'live'; expected none with 'frozen'")
-    ablate = ablation(vit, baseline, reference, len(images))
+    ablate = ablation(vit, baseline, reference, len(images), seed)
     with at_rest(vit.model):
         index = as_index(path, len(images), vit.places)
         parts, start = [], 0

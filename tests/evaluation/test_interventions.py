@@ -178,6 +178,27 @@ def test_removal_to_a_baseline_is_what_the_search_measured(demo, baseline):
     assert means["flips"] == pytest.approx(float(paths.decision_flipped.float().mean()))
 
 
+def test_what_was_drawn_by_the_paths_seed_is_drawn_again(demo):
+    """What the search measured under "resample" is what all else measures of its paths, by their own seed."""
+    model, images, others = demo[0], demo[1][:3], demo[1][100:140]
+    drawn = {"baseline": "resample", "reference": others}
+    paths = nph.find_path(model, images, **drawn, seed=3)
+    with nph.remove(model, paths, **drawn, images=images):
+        left = as_logits(model, images).softmax(-1).gather(1, paths.target[:, None])[:, 0]
+    assert torch.allclose(left, paths.left, atol=1e-6)
+    options = {"units": "both", "token": "all", "influence": "live"}
+    influence = nph.joint_influence(model, images, paths.units, **options, **drawn, seed=3)
+    assert torch.allclose(influence.attribution, paths.attribution, atol=1e-6)
+    size = paths.units[0].numel()
+    curves = nph.faithfulness(model, images, paths, reference=others, k=[size])
+    assert torch.allclose(curves.without[:, curves.k == size][:, 0], paths.left.logit(), atol=1e-3)
+    graphs = [nph.path_graph(model, images, paths, reference=others, **seed) for seed in ({}, {"seed": 3}, {"seed": 0})]
+    assert graphs[0].settings.seed == 3
+    same, other = (all(torch.equal(a, b) for a, b in zip(graphs[0].total, g.total, strict=True)) for g in graphs[1:])
+    assert same
+    assert not other
+
+
 def test_the_mean_of_one_unit_by_hand(demo):
     """Neuron 3 of block 1 at its mean, position by position; and all neurons but that one at theirs."""
     model, images, others = demo[0], demo[1][:3], demo[1][100:140]
