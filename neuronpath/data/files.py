@@ -124,8 +124,11 @@ def plain(image: Image.Image) -> Image.Image:
     """An image as 8-bit "L" or "RGB"; what is transparent becomes white."""
     if image.mode.startswith("I") or image.mode == "F":  # deep greys, which Pillow's convert would clip at 255
         levels = np.asarray(image, dtype=np.float64)
-        deep = image.mode.startswith("I;16") or (image.mode == "I" and levels.max(initial=0) > 255)
-        return Image.fromarray((levels / (257 if deep else 1)).clip(0, 255).round().astype(np.uint8), "L")
+        least, most = levels.min(initial=0), levels.max(initial=0)
+        deep = image.mode.startswith("I;16") or (image.mode == "I" and most > 255)
+        shares = image.mode == "F" and least >= 0 and most <= 1  # of white
+        levels = levels / 257 if deep else levels * 255 if shares else levels
+        return Image.fromarray(levels.clip(0, 255).round().astype(np.uint8), "L")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -40,6 +40,13 @@ def test_sixteen_bits_keep_their_range(tmp_path):
     assert np.array_equal(np.asarray(open_image(tmp_path / "deeper.tif").convert("L")), GREY)
 
 
+def test_floats_are_levels_or_shares_of_white(tmp_path):
+    levels = GREY.astype(np.float32)
+    for name, pixels in (("shares", levels / 255), ("levels", levels), ("beyond", levels - 0.25)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.tif")
+        assert np.array_equal(np.asarray(open_image(tmp_path / f"{name}.tif")), GREY), name
+
+
 def test_what_is_transparent_is_white(tmp_path):
     clear = Image.fromarray(np.dstack([COLOUR, np.zeros_like(GREY)]), "RGBA")
     clear.save(tmp_path / "clear.png")
