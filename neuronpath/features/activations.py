@@ -164,8 +164,10 @@ def most_active(
         numbers = torch.cat([numbers, here.expand(len(units), -1)], 1)
         best, order = best.topk(min(n, best.shape[1]))
         numbers = numbers.gather(1, order)
-        kept |= dict(zip(here.tolist(), batch, strict=True))
-        kept = {number: kept[number] for number in numbers.unique().tolist()}
+        kept = {
+            number: kept[number] if number < seen else batch[number - seen].clone()  # or it would keep its batch
+            for number in numbers.unique().tolist()
+        }
         seen += len(batch)
     if not seen:
         raise InputError("images holds no images; expected at least one")

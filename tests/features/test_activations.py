@@ -55,6 +55,15 @@ def test_batches_change_nothing(demo, call):
     assert torch.allclose(flat(call(demo[0], demo[1][:5], batch_size=2)), expected, atol=1e-5)
 
 
+def test_the_most_active_images_hold_no_others(demo):
+    model, images, _ = demo
+    _, numbers, kept = nph.most_active(model, images[:12], [(2, 3), (5, 1)], 2, batch_size=5)
+    assert kept.keys() == set(numbers.flatten().tolist())
+    for number, image in kept.items():
+        assert torch.equal(image, images[number])
+        assert image.untyped_storage().nbytes() == image.nbytes
+
+
 def test_means_by_hand(demo):
     seen = []
     handle = demo[0].blocks[5].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
