@@ -66,6 +66,9 @@ def _members(place: str, name: str, skip: Callable[[str], object]) -> Iterator[I
                         label = told.read().decode(errors="replace").strip() if told is not None else None
                     elif f".{ending.lower()}" in ENDINGS and found is None:
                         found = Item(f"{name}/{key}", place, member.offset_data, member.size)
+                file.seek(tar.offset)
+                if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # next() takes a damaged header for the end
+                    raise tarfile.ReadError("bad header")
         except tarfile.TarError as error:
             if not key:
                 raise InputError(f"{place} is no tar ({error}); expected one that isn't compressed") from None

@@ -195,6 +195,22 @@ def test_a_tar_that_breaks_off_gives_what_is_before(folder):
     assert "is damaged behind cat/1" in told[0]
 
 
+def test_a_tar_that_is_damaged_in_the_middle_is_not_taken_for_whole(folder):
+    file = packed(folder, "tar")
+    told = []
+    assert len(list(Source(file, told.append))) == 6
+    assert told == []
+    with tarfile.open(file) as tar:
+        third = tar.getmembers()[6].offset
+    data = bytearray(file.read_bytes())
+    data[third + 150] ^= 0x55  # in the checksum
+    file.write_bytes(data)
+    assert [item.id for item in Source(file, told.append)] == ["images.tar/cat/0", "images.tar/cat/1"]
+    assert told == [f"{file} is damaged behind cat/1 (bad header)"]
+    with pytest.raises(nph.InputError, match=r"is damaged behind cat/1 \(bad header\)"):
+        list(Source(file))
+
+
 def test_what_cannot_be_read_has_a_reason(folder, demo):
     (folder / "cat/0.png").write_bytes(FILES["cat/0.png"][:90])
     (folder / "cat/1.png").unlink()
