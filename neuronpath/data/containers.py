@@ -5,20 +5,22 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..checks import InputError
+from ..files import check_readable
 from .files import ENDINGS
 from .places import ending_of, is_address, opened
 
 PACKED = frozenset((".parquet", ".arrow", ".tar"))
 IMAGE = ("image", "img", "picture", "jpg", "jpeg", "png", "bytes", "path", "file_name")  # what columns are called
 LABEL, ID = ("label", "labels", "cls", "class", "fine_label"), ("id", "__key__")
+T = TypeVar("T")
 
 
 class Item(NamedTuple):
@@ -164,7 +166,25 @@ def in_row(place: str, row: int) -> bytes | str:
     return value
 
 
-@lru_cache(16)
+def _kept(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """As lru_cache, for what is read from a place; of a file that was written anew the old is forgotten."""
+
+    def keep(read: Callable[..., T]) -> Callable[..., T]:
+        kept = lru_cache(most)(lambda place, _stamp, *more: read(place, *more))
+        return wraps(read)(lambda place, *more: kept(place, _stamp(place), *more))
+
+    return keep
+
+
+def _stamp(place: str) -> tuple[int, ...] | None:
+    """What tells a local file from the one that was there before."""
+    if is_address(place):
+        return None
+    about = check_readable(place).stat()
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+@_kept(16)
 def _firsts(place: str) -> list[int]:
     """The first row of every group of a Parquet file, and their number."""
     with _parquet(place) as file:
@@ -178,14 +198,14 @@ def _group_of(place: str, row: int) -> tuple[int, int]:
     return group, firsts[group]
 
 
-@lru_cache(2)  # a group can be hundreds of MB
+@_kept(2)  # a group can be hundreds of MB
 def _group(place: str, group: int) -> Any:
     with _parquet(place) as file:
         column = image_column(file.schema_arrow, place)
         return file.read_row_group(group, columns=[column]).column(column)
 
 
-@lru_cache(8)
+@_kept(8)
 def _arrow(place: str) -> pa.Table:
     """A table in Arrow's stream or file format; a local one stays on the disk until it is read."""
     source = opened(place) if is_address(place) else pa.memory_map(place)
@@ -196,7 +216,13 @@ def _arrow(place: str) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-@lru_cache(8)
+def in_array(place: str, row: int) -> np.ndarray:
+    """What the row of a .npy file holds."""
+    with _read(place):
+        return array_of(place)[row]
+
+
+@_kept(8)
 def array_of(place: str) -> np.ndarray:
     """The array of a .npy file; a local one stays on the disk until it is read."""
     with _read(place):

@@ -18,7 +18,7 @@ from ..checks import InputError, InputTypeError, check_count, odd_tensor, shown
 from ..files import as_path, check_readable
 from ..models.class_names import folder_namer
 from ..models.transform import Transform, transform_of
-from .containers import PACKED, Item, array_of, class_names_in, in_row, items_in
+from .containers import PACKED, Item, class_names_in, in_array, in_row, items_in
 from .elements import parts
 from .files import decoded, is_image, plain
 from .lists import LISTS, beside, items_listed
@@ -173,7 +173,7 @@ class Source:
         if not item.place:
             return _element(self.memory, item)
         if ending_of(item.place) == ".npy":
-            return _image(array_of(item.place)[item.start], item.id), item.label
+            return _image(in_array(item.place, item.start), item.id), item.label
         if item.length < 0 and ending_of(item.place) in PACKED:
             found = in_row(item.place, item.start)
             return _image(beside(item.place, found) if isinstance(found, str) else found, item.id), item.label

@@ -134,6 +134,36 @@ def test_arrays_and_data_sets(demo, tmp_path):
     assert Source(images[:5]).digest() == Source(images[:5].clone()).digest() != Source(images[1:6]).digest()
 
 
+def test_a_file_that_is_written_anew_is_read_anew(folder):
+    def shown(source):
+        return [int(np.asarray(source.read(item)[0])[0, 0]) for item in source]
+
+    def written(kind, levels):
+        file = folder.parent / f"grey.{kind}"
+        pixels = np.stack([np.full((32, 32), level, np.uint8) for level in levels])
+        table = pa.table({"image": list(map(as_png, pixels))})
+        if kind == "npy":
+            np.save(file, pixels)
+        elif kind == "parquet":
+            pq.write_table(table, file)
+        else:
+            with pa.ipc.new_file(file, table.schema) as arrow:
+                arrow.write_table(table)
+        return Source(file)
+
+    for kind in ("parquet", "arrow", "npy"):
+        for levels in ([1, 2], range(3, 99), [7]):  # first grown: what is shorter than its map ends the process
+            source = written(kind, levels)
+            assert shown(source) == list(levels), kind
+        items = list(written(kind, range(90)))
+        source = written(kind, [5])
+        with pytest.raises(nph.InputError, match=rf"grey\.{kind} can't be read as {kind} \("):
+            source.read(items[-1])
+        (folder.parent / f"grey.{kind}").unlink()
+        with pytest.raises(nph.InputError, match=rf"grey\.{kind} doesn't exist"):
+            source.read(items[0])
+
+
 def test_class_names_are_read_where_they_are_told(folder):
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
     table = pa.table({"image": [row["bytes"] for row in ROWS], "label": [0, 0, 0, 1, 1, 1]})
