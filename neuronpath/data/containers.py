@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -167,11 +168,19 @@ def in_row(place: str, row: int) -> bytes | str:
 
 
 def _kept(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """As lru_cache, for what is read from a place; of a file that was written anew the old is forgotten."""
+    """As lru_cache, for what is read from a place: by one thread at a time, and anew where the file was written anew."""
 
     def keep(read: Callable[..., T]) -> Callable[..., T]:
         kept = lru_cache(most)(lambda place, _stamp, *more: read(place, *more))
-        return wraps(read)(lambda place, *more: kept(place, _stamp(place), *more))
+        lock = Lock()  # or all threads that wait for it would read it
+
+        @wraps(read)
+        def read_once(place: str, *more: Any) -> T:
+            stamp = _stamp(place)
+            with lock:
+                return kept(place, stamp, *more)
+
+        return read_once
 
     return keep
 

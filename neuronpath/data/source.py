@@ -137,7 +137,7 @@ class Source:
         found, start = [], 0
         for count in counts:
             part = copy.copy(self)
-            part.drawn = sorted(order[start : start + count])
+            part.drawn = sorted(order[start : start + count], key=lambda i: (i.place, i.start, i.id))
             found.append(part)
             start += count
         return found

@@ -1,5 +1,6 @@
-"""The images of a run: all of a source's, in the order of their ids, each once."""
+"""The images of a run: all of a source's, in the order of their places, each once."""
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,29 +24,33 @@ CHUNK = 65536  # images listed at a time
 
 
 def listed(items: Iterable[Item]) -> pa.Table:
-    """All images in the order of their ids. One that is named twice counts once; two with one id are refused."""
+    """All images in the order of their places, so that what holds many is read once from end to end.
+
+    One that is named twice counts once; two with one id are refused.
+    """
     chunks, each = [], iter(items)
     while some := list(itertools.islice(each, CHUNK)):
         chunks.append(pa.table([list(column) for column in zip(*some, strict=True)], KINDS))
     if not chunks:
         raise InputError("the source holds no images; expected at least one")
-    table = pa.concat_tables(chunks).sort_by([("id", "ascending"), ("place", "ascending"), ("start", "ascending")])
-    table = table.combine_chunks()
-    if len(table) == 1:
-        return table
-    above, below = table.slice(0, len(table) - 1), table.slice(1)
-    same = {name: pc.equal(above[name], below[name]) for name in ("id", "place", "start")}
-    twice = pc.and_(same["id"], pc.and_(same["place"], same["start"]))
-    clash = pc.and_not(same["id"], twice)
-    if (at := pc.index(clash, True).as_py()) >= 0:
-        one, other = (part["place"][at].as_py() for part in (above, below))
-        raise InputError(f"two images have the id {above['id'][at].as_py()!r} ({one} and {other}); expected an id each")
-    first = pa.chunked_array([pa.array([True]), *pc.invert(twice).chunks])
-    return table.filter(first).combine_chunks()
+    order = ["place", "start", "id"]
+    table = pa.concat_tables(chunks).sort_by([(name, "ascending") for name in order]).combine_chunks()
+    twice = functools.reduce(pc.and_, (_as_before(table[name]) for name in order))
+    table = table.filter(pc.invert(twice)).combine_chunks()
+    by_id = pc.sort_indices(table["id"])
+    if (at := pc.index(_as_before(table["id"].take(by_id)), True).as_py()) >= 0:
+        one, other = table.take(by_id[at - 1 : at + 1]).to_pylist()
+        raise InputError(f"two images have the id {one['id']!r} ({one['place']} and {other['place']}); expected an id each")
+    return table
+
+
+def _as_before(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each value is the one before it."""
+    return pa.chunked_array([pa.array([False]), *pc.equal(column[:-1], column[1:]).chunks])
 
 
 def digest_of_ids(table: pa.Table) -> str:
-    """A name for these ids and labels."""
+    """A name for these ids and labels, in this order."""
     found = hashlib.sha256()
     for batch in table.select(["id", "label"]).to_batches(CHUNK):
         for own, label in zip(batch["id"].to_pylist(), batch["label"].to_pylist(), strict=True):
@@ -94,4 +99,4 @@ def difference(file: Path, table: pa.Table) -> str:
     for one, other, words in ((table, earlier, "new"), (earlier, table, "gone")):
         only = one["id"].filter(pc.invert(pc.is_in(one["id"], other["id"].combine_chunks())))
         said += [f"{len(only)} are {words}, such as {only[0].as_py()}"] if len(only) else []
-    return f"other images: {' and '.join(said)}" if said else "the labels, or the pixels of an array, are others"
+    return f"other images: {' and '.join(said)}" if said else "the labels, the order, or the pixels of an array, are others"

@@ -74,7 +74,7 @@ def run(
         task: "find_path" and "find_circuit", a row an image (see the functions of these names); "activations", every unit's or
             those of ``units``; "evaluate", a row for every image and each of ``methods``.
         engine: "local", this machine; "ray", a cluster (``pip install "neuronpath[ray]"``).
-        shard_size: images that become one file, in the order of the ids. A file that is there is done. None is 512, fewer where that
+        shard_size: images that become one file, in the order of their places. A file that is there is done. None is 512, fewer where that
             would make fewer than 64 files, for what is in work when a run is stopped is done again; or what the folder's run has.
         batch_size: images that the task is given at a time.
         max_errors: the run ends behind the shard with which there are more errors; None goes on whatever.

@@ -1,5 +1,6 @@
 """Runs over many images: the same rows as in memory, whatever is damaged, stopped, killed or asked for anew."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,6 +24,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
 from neuronpath.jobs.engines import local
+from neuronpath.jobs.listing import digest_of_ids
 from neuronpath.jobs.work import Done, Shard
 
 FAST = {"method": "causal", "units": "neurons"}
@@ -237,6 +240,43 @@ def test_few_images_are_cut_into_small_shards(model, photos, tmp_path):
     Image.new("L", (9, 9)).save(photos / "new.png")
     with pytest.raises(nph.InputError, match="other images: 1 are new"):
         nph.run(photos, model, tmp_path / "run", **FAST)
+
+
+def test_a_table_is_read_from_end_to_end_whatever_its_ids(model, tmp_path, monkeypatch):
+    pixels, _ = nph.demo.load_pixels()
+    files = [io.BytesIO() for _ in range(96)]
+    for file, digit in zip(files, pixels, strict=False):
+        Image.fromarray(digit * 15).resize((16, 16)).save(file, "PNG")
+    ids = random.Random(0).sample([f"{i:02d}" for i in range(96)], 96)
+    for name, some in (("b", slice(0, 48)), ("a", slice(48, 96))):
+        table = pa.table({"id": ids[some], "image": [file.getvalue() for file in files[some]]})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=12)
+    read, real = [], pq.ParquetFile.read_row_group
+
+    def counted(self, group, columns):
+        read.extend([group] * (columns == ["image"]))
+        return real(self, group, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    tables = [tmp_path / "b.parquet", tmp_path / "a.parquet"]
+    run = nph.run(tables, model, tmp_path / "run", shard_size=16, **FAST)
+    assert read == [*range(4), *range(4)]
+    assert run.to_frame()["id"].tolist() == ids[48:] + ids[:48]
+    for part in nph.Source(tables).split(60, 30):
+        rows = [(item.place, item.start) for item in part]
+        assert rows == sorted(rows)
+    whole = rows_of(run)
+    run.files[2].unlink()
+    again = nph.run(tables[::-1], model, tmp_path / "run", shard_size=16, **FAST)
+    pd.testing.assert_frame_equal(rows_of(again), whole)
+    # a folder whose shards were cut in another order
+    listing = pq.read_table(tmp_path / "run/images.parquet").sort_by("id")
+    pq.write_table(listing, tmp_path / "run/images.parquet")
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    record["images"]["digest"] = digest_of_ids(listing)
+    (tmp_path / "run/run.json").write_text(json.dumps(record))
+    with pytest.raises(nph.InputError, match="holds another run .the labels, the order, or the pixels"):
+        nph.run(tables, model, tmp_path / "run", shard_size=16, **FAST)
 
 
 def test_pixels_in_memory_are_told_from_others(model, tmp_path):
