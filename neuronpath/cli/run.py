@@ -1,5 +1,6 @@
 """The command neuronpath run."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,7 +88,7 @@ def run_data_set(
     name = model_named(model, images)
     loaded = load_model(name, pretrained, checkpoint, "cpu" if engine != "local" or (gpus or 0) > 1 else device)
     options: dict[str, Any] = {
-        "target": int(target) if target is not None and target.lstrip("-").isdecimal() else target,
+        "target": int(target) if target is not None and re.fullmatch(r"-?\d+", target) else target,
         "units": units,
         "method": method,
         "methods": None if methods is None else [each.strip() for each in methods.split(",")],

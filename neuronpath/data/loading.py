@@ -6,10 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from ..checks import InputError
+from ..checks import InputError, printable, shown
 from ..models.transform import Transform
 from .containers import Item
 from .source import Source
@@ -22,6 +21,8 @@ class Loaded(NamedTuple):
     pixels: Tensor | None
     label: str | None = None
     reason: str | None = None
+    read: bool = False
+    """Of an image that there is none of: whether it could be read, so that the transform failed."""
 
 
 def loaded(
@@ -35,11 +36,19 @@ def loaded(
         threads = 1
 
     def load(item: Item) -> Loaded:
+        label, read = item.label, False
         try:
             image, label = source.read(item)
-            return Loaded(item, transform()(image) if isinstance(image, Image.Image) else image, label)
+            read = True
+            pixels = image if isinstance(image, Tensor) else transform()(image)
+            if not isinstance(pixels, Tensor):
+                raise InputError(f"the transform gives {shown(pixels)} for {item.id}; expected a tensor (C, H, W)")
+            return Loaded(item, pixels, label)
         except InputError as error:
-            return Loaded(item, None, item.label, str(error))
+            reason = str(error)
+        except Exception as error:  # the transform may be the user's own
+            reason = printable(f"{item.id} can't be used ({type(error).__name__}: {' '.join(str(error).split())})")
+        return Loaded(item, None, label, reason, read)
 
     waiting: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(threads)

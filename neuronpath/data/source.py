@@ -24,6 +24,7 @@ from .files import decoded, is_image, plain
 from .lists import LISTS, beside, items_listed
 from .places import bytes_of, ending_of, files_below, is_address, is_folder
 
+CHANNELS = (1, 2, 3, 4)  # grey, colour, and either with transparency
 Skip = Callable[[str], object]  # is told what of a source can't be listed
 
 
@@ -39,7 +40,7 @@ class Source:
             - a ``.parquet`` file with a column of bytes or paths, an ``.arrow`` file as Hugging Face's ``save_to_disk`` writes them, or
               a ``.tar`` after WebDataset, or a folder of such files; or a ``.npy`` file with an array;
             - any of these by an address that fsspec opens, such as ``s3://bucket/photos`` (wants ``pip install s3fs``);
-            - pixels, uint8 (N, H, W) or (N, H, W, C), or what a model sees, floats (N, C, H, W), as an array or a tensor;
+            - pixels, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), or what a model sees, floats (N, C, H, W), as an array or a tensor;
             - a map-style Dataset, or a DataLoader of one, whose elements are an image or begin with it; Hugging Face's Dataset.
 
     Iterating gives items with an id, a place and a label. Ids are paths from the folder on, or the list's and the table's own, or
@@ -240,12 +241,10 @@ def _checked(array: Any) -> Any:
         kind.startswith(("float", "bfloat")) and array.ndim == 4
     ):
         raise InputTypeError(
-            f"source has shape {tuple(array.shape)} and type {kind}; expected uint8 (N, H, W) or (N, H, W, C), or floats (N, C, H, W)"
+            f"source has shape {tuple(array.shape)} and type {kind}; expected uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), or floats "
+            "(N, C, H, W)"
         )
-    if kind == "uint8" and isinstance(array, Tensor):
-        first = array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3)  # torchvision's order
-        return (array.permute(0, 2, 3, 1) if first else array).cpu().numpy()
-    return array
+    return array.cpu().numpy() if kind == "uint8" and isinstance(array, Tensor) else array
 
 
 def _element(memory: Any, item: Item) -> tuple[Image.Image | Tensor, str | None]:
@@ -270,11 +269,20 @@ def _image(found: Any, name: str) -> Image.Image | Tensor:
     if isinstance(found, Image.Image):
         return plain(found)
     if isinstance(found, Tensor) and found.dtype == torch.uint8:
-        found = (found.permute(1, 2, 0) if found.ndim == 3 else found).numpy()
-    if isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.ndim in (2, 3):
-        return plain(Image.fromarray(found[..., 0] if found.ndim == 3 and found.shape[2] == 1 else found))
+        found = found.cpu().numpy()
+    if isinstance(found, np.ndarray) and found.dtype == np.uint8:
+        return plain(_picture(found, name))
     if isinstance(found, np.ndarray) and found.dtype.kind == "f":
         found = torch.from_numpy(np.array(found, np.float32))
     if isinstance(found, Tensor) and found.is_floating_point() and found.ndim == 3:
         return found
     raise InputError(f"{name} is a {type(found).__name__}; expected an image, bytes, a path, or floats (C, H, W)")
+
+
+def _picture(pixels: np.ndarray, name: str) -> Image.Image:
+    """Pillow's image of pixels (H, W), (H, W, C) or, as torchvision has them, (C, H, W)."""
+    if pixels.ndim == 3 and pixels.shape[2] not in CHANNELS and pixels.shape[0] in CHANNELS:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim not in (2, 3) or not pixels.size or (pixels.ndim == 3 and pixels.shape[2] not in CHANNELS):
+        raise InputError(f"{name} has shape {pixels.shape}; expected pixels (H, W), (H, W, C) or (C, H, W)")
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ..checks import InputError
 from ..data.containers import Item
+from ..data.source import Skip
 from ..files import write_whole
 from ..paths.columns import read_table
 from .work import Shard
@@ -23,16 +24,16 @@ KINDS = pa.schema(
 CHUNK = 65536  # images listed at a time
 
 
-def listed(items: Iterable[Item]) -> pa.Table:
+def listed(items: Iterable[Item], skip: Skip) -> pa.Table:
     """All images in the order of their places, so that what holds many is read once from end to end.
 
-    One that is named twice counts once; two with one id are refused.
+    One that is named twice counts once; two with one id are refused. One that no table can hold is told to ``skip``.
     """
-    chunks, each = [], iter(items)
+    chunks, each = [], (item for item in items if _fits(item, skip))
     while some := list(itertools.islice(each, CHUNK)):
         chunks.append(pa.table([list(column) for column in zip(*some, strict=True)], KINDS))
     if not chunks:
-        raise InputError("the source holds no images; expected at least one")
+        raise InputError("the source holds no images that can be listed; expected at least one")
     order = ["place", "start", "id"]
     table = pa.concat_tables(chunks).sort_by([(name, "ascending") for name in order]).combine_chunks()
     twice = functools.reduce(pc.and_, (_as_before(table[name]) for name in order))
@@ -40,8 +41,20 @@ def listed(items: Iterable[Item]) -> pa.Table:
     by_id = pc.sort_indices(table["id"])
     if (at := pc.index(_as_before(table["id"].take(by_id)), True).as_py()) >= 0:
         one, other = table.take(by_id[at - 1 : at + 1]).to_pylist()
-        raise InputError(f"two images have the id {one['id']!r} ({one['place']} and {other['place']}); expected an id each")
+        raise InputError(
+            f"two images have the id {one['id']!r} ({one['place']} and {other['place']}); expected an id each"
+        )
     return table
+
+
+def _fits(item: Item, skip: Skip) -> bool:
+    """Whether a table can hold an image's names."""
+    try:
+        f"{item.id}{item.place}{item.label}".encode()
+    except UnicodeEncodeError:
+        skip(f"the name of {item.id} isn't UTF-8; expected one that is")
+        return False
+    return True
 
 
 def _as_before(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -99,4 +112,8 @@ def difference(file: Path, table: pa.Table) -> str:
     for one, other, words in ((table, earlier, "new"), (earlier, table, "gone")):
         only = one["id"].filter(pc.invert(pc.is_in(one["id"], other["id"].combine_chunks())))
         said += [f"{len(only)} are {words}, such as {only[0].as_py()}"] if len(only) else []
-    return f"other images: {' and '.join(said)}" if said else "the labels, the order, or the pixels of an array, are others"
+    return (
+        f"other images: {' and '.join(said)}"
+        if said
+        else "the labels, the order, or the pixels of an array, are others"
+    )

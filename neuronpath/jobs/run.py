@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import InputError, InputTypeError, check_count, checked, shown
+from ..checks import InputError, InputTypeError, check_count, checked, printable, shown
 from ..compression.files import digest_of
 from ..data.containers import Item
 from ..data.places import is_address
@@ -74,8 +74,8 @@ def run(
         task: "find_path" and "find_circuit", a row an image (see the functions of these names); "activations", every unit's or
             those of ``units``; "evaluate", a row for every image and each of ``methods``.
         engine: "local", this machine; "ray", a cluster (``pip install "neuronpath[ray]"``).
-        shard_size: images that become one file, in the order of their places. A file that is there is done. None is 512, fewer where that
-            would make fewer than 64 files, for what is in work when a run is stopped is done again; or what the folder's run has.
+        shard_size: images that become one file, in the order of their places. A file that is there is done. None is 512, fewer where
+            that would make fewer than 64 files, for what is in work when a run is stopped is done again; or what the folder's run has.
         batch_size: images that the task is given at a time.
         max_errors: the run ends behind the shard with which there are more errors; None goes on whatever.
         gpus: how many to use, each by a process with its own model; None is all there are.
@@ -120,10 +120,11 @@ def run(
     options = options_of(task_named(task), task, options)
     skipped: list[tuple[Item | None, str]] = []
     images = as_source(source)
-    images.skip = lambda reason: skipped.append((None, reason))
+    images.skip = lambda reason: skipped.append((None, printable(reason)))
+    classes = None if classes is None else {name: int(number) for name, number in classes.items()}  # NumPy's too
     loaded = load_model(model) if isinstance(model, str) else model
     vit = view(loaded)
-    table = listed(images)
+    table = listed(images, images.skip)
     shard_size = shard_size or _shard_size(folder / RECORD, len(table))
     work = Work(images, loaded, task, options, classes, transform, batch_size, decoders)
     asked = {
@@ -131,7 +132,7 @@ def run(
         "version": VERSION,
         "task": task,
         "options": {name: recorded(name, value) for name, value in options.items() if name not in _FREE},
-        "classes": None if classes is None else dict(classes),
+        "classes": classes,
         "shard_size": shard_size,
         "batch_size": batch_size,
         "model": {"name": architecture(vit.model), "digest": digest_of(vit.model.state_dict())},

@@ -141,7 +141,7 @@ class Work:
         for one in loaded(self.source, items, self.to_pixels, self.threads, self.threads):
             if tables := self.measured([one], failed):
                 return tables[0].slice(0, 0)
-            refusals += [failed[-1][1]] if one.pixels is not None else []
+            refusals += [failed[-1][1]] if one.read or one.pixels is not None else []
             if len(refusals) == TRIED:
                 break
         if refusals:

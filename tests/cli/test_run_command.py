@@ -66,6 +66,15 @@ def test_what_is_missing_is_named(run, tmp_path):
     refused(run("--out", "/dev/null/run"), "/dev/null/run can't be used")
 
 
+def test_a_target_that_is_no_number(run, photos, tmp_path):
+    words = (photos, "--model", "demo", "--out", tmp_path / "run", "--method", "causal")
+    for target in ("--3", "-", "3.5"):
+        refused(
+            run(*words, f"--target={target}"), f"target {target!r} is unknown; expected one of 'predicted', 'label'"
+        )
+    refused(run(*words, "--target=-3"), "target -3 is out of range")
+
+
 def test_ctrl_c_and_again(photos, tmp_path):
     one = next(photos.rglob("*.png"))
     for i in range(12, 60):  # so many that the signal comes before the end

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import neuronpath as nph
 from neuronpath.data.loading import loaded
@@ -31,6 +31,19 @@ def as_png(pixels):
 
 FILES = {name: as_png(pixels) for name, pixels in PICTURES.items()}
 ROWS = [{"id": name, "label": name[:3], "bytes": data} for name, data in FILES.items()]
+
+
+class Elements(Dataset):
+    """A data set of these."""
+
+    def __init__(self, elements):
+        self.elements = elements
+
+    def __len__(self):
+        return len(self.elements)
+
+    def __getitem__(self, index):
+        return self.elements[index]
 
 
 @pytest.fixture
@@ -116,15 +129,29 @@ def test_the_same_images_ids_and_labels_from_everywhere(folder, kind):
 def test_arrays_and_data_sets(demo, tmp_path):
     _, images, labels = demo
     pixels = np.stack(list(PICTURES.values()))
+    first = pixels.transpose(0, 3, 1, 2)  # the channels, as torchvision has them
     np.save(tmp_path / "pixels.npy", pixels)
+    np.save(tmp_path / "first.npy", first)
     for given in (
         pixels,
+        first,
         torch.from_numpy(pixels),
-        torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        torch.from_numpy(first),
         tmp_path / "pixels.npy",
+        tmp_path / "first.npy",
     ):
         source = Source(given)
         assert [np.asarray(source.read(item)[0]).tolist() for item in source] == pixels.tolist()
+    grey = pixels[0, ..., 0]
+    odd = [grey[None, None].repeat(5, 1), grey[:0], np.zeros((2, 7, 9, 3), np.uint8), grey]
+    source = Source(Elements([each for p in (grey, grey[None], grey[..., None]) for each in (p, torch.from_numpy(p))]))
+    assert [np.asarray(source.read(item)[0]).tolist() for item in source] == [grey.tolist()] * 6
+    reasons = [
+        one.reason for one in loaded(Source(Elements(odd)), list(Source(Elements(odd))), lambda: lambda _: images[0])
+    ]
+    for reason, each in zip(reasons[:3], odd, strict=False):
+        assert reason.endswith(f"has shape {each.shape}; expected pixels (H, W), (H, W, C) or (C, H, W)")
+    assert reasons[3] is None
     dataset = TensorDataset(images[:5], labels[:5])
     for given in (dataset, DataLoader(dataset, 2, shuffle=True)):
         source = Source(given)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
 import neuronpath as nph
+from neuronpath.data.containers import in_row
 from neuronpath.jobs.engines import local
 from neuronpath.jobs.listing import digest_of_ids
 from neuronpath.jobs.work import Done, Shard
@@ -200,6 +202,52 @@ def test_a_file_that_vanishes_in_mid_run(model, photos, tmp_path):
         nph.run(photos, model, tmp_path / "run", shard_size=8, batch_size=4, transform=transform, **FAST)
 
 
+def test_a_transform_that_fails_on_an_image(model, photos, tmp_path):
+    odd = sorted(photos.rglob("*.png"))[3]
+    Image.open(odd).convert("RGB").save(odd)
+    given = {"source": photos, "model": model, **FAST}
+
+    def failing(image):
+        return as_grey(image) if image.mode == "L" else as_grey(image).reshape(1, 2, 3)
+
+    def giving_none(image):
+        return as_grey(image) if image.mode == "L" else None
+
+    whole = None
+    for name, transform, words in (
+        ("failing", failing, r"can't be used \(RuntimeError: shape .*\)"),
+        ("none", giving_none, r"the transform gives None for .*; expected a tensor"),
+    ):
+        run = nph.run(out=tmp_path / name, transform=transform, **given)
+        assert (len(run), run.errors["id"].tolist()) == (39, [str(odd.relative_to(photos))])
+        assert re.search(words, run.errors["reason"][0])
+        whole = whole or run
+        assert_same_rows(run, whole)
+    calls = []
+    with pytest.raises(nph.InputError, match=r"png can't be used \(TypeError: unsupported"):
+        nph.run(out=tmp_path / "never", transform=lambda image: calls.append(image) + 1, **given)
+    assert len(calls) < 20, "it isn't tried on all"
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_name_that_is_no_text(model, photos, tmp_path):
+    (photos / "0/a.png").write_bytes(next(photos.rglob("*.png")).read_bytes())
+    os.rename(photos / "0/a.png", os.fsencode(photos) + b"/0/\xff\xfe.png")
+    run = nph.run(photos, model, tmp_path / "run", **FAST)
+    assert len(run) == 40
+    assert run.errors["reason"].tolist() == [r"the name of 0/\udcff\udcfe.png isn't UTF-8; expected one that is"]
+
+
+def test_classes_may_be_numpy_s(model, photos, tmp_path):
+    classes = {str(i): np.int64(9 - i) for i in range(10)}
+    run = nph.run(photos, model, tmp_path / "run", "activations", classes=classes)
+    frame = run.to_frame()
+    assert frame["label"].tolist() == [9 - int(name[0]) for name in frame["id"]]
+    plain = {name: int(number) for name, number in classes.items()}
+    assert json.loads((tmp_path / "run/run.json").read_text())["classes"] == plain
+    nph.run(photos, model, tmp_path / "run", "activations", classes=plain)
+
+
 def test_only_the_same_run_goes_on(model, photos, tmp_path):
     out = tmp_path / "run"
     run = nph.run(photos, model, out, shard_size=16, **FAST)
@@ -255,11 +303,16 @@ def test_a_table_is_read_from_end_to_end_whatever_its_ids(model, tmp_path, monke
 
     def counted(self, group, columns):
         read.extend([group] * (columns == ["image"]))
+        time.sleep(0.01)
         return real(self, group, columns)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
     tables = [tmp_path / "b.parquet", tmp_path / "a.parquet"]
-    run = nph.run(tables, model, tmp_path / "run", shard_size=16, **FAST)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda row: in_row(str(tables[0]), row), range(8)))) == 8
+    assert read == [0], "threads wait for the one that reads"
+    read.clear()
+    run = nph.run(tables, model, tmp_path / "run", shard_size=16, decoders=1, **FAST)
     assert read == [*range(4), *range(4)]
     assert run.to_frame()["id"].tolist() == ids[48:] + ids[:48]
     for part in nph.Source(tables).split(60, 30):
@@ -275,7 +328,7 @@ def test_a_table_is_read_from_end_to_end_whatever_its_ids(model, tmp_path, monke
     record = json.loads((tmp_path / "run/run.json").read_text())
     record["images"]["digest"] = digest_of_ids(listing)
     (tmp_path / "run/run.json").write_text(json.dumps(record))
-    with pytest.raises(nph.InputError, match="holds another run .the labels, the order, or the pixels"):
+    with pytest.raises(nph.InputError, match=r"holds another run \(the labels, the order, or the pixels"):
         nph.run(tables, model, tmp_path / "run", shard_size=16, **FAST)
 
 

@@ -84,4 +84,4 @@ def benchmark(
 def _counted(source: Source) -> dict[str, Any]:
     """How many images, and a name for which."""
     items = list(source)
-    return {"count": len(items), "digest": digest_of_ids(listed(items)) + source.digest() if items else ""}
+    return {"count": len(items), "digest": digest_of_ids(listed(items, source.skip)) + source.digest() if items else ""}
