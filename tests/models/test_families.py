@@ -145,6 +145,31 @@ def test_transformers(name, changes, token):
             nph.find_path(model, small_images(model))
 
 
+def small_of_transformers(name):
+    transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, name):
+        pytest.skip("a later release's")
+    config = getattr(transformers, name.split("For")[0].removesuffix("Model") + "Config")(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=32, patch_size=8
+    )
+    return getattr(transformers, name)(config).eval()
+
+
+@pytest.mark.parametrize(("name", "count"), [("IJepaForImageClassification", 0), ("IJepaModel", 0), ("PixioModel", 8)])
+def test_transformers_without_one_class_token_are_refused(name, count):
+    with pytest.raises(nph.InputTypeError, match=f"^{name} has {count} class tokens; expected one"):
+        nph.view(small_of_transformers(name))
+
+
+def test_a_head_of_transformers_that_gives_no_classes():
+    """The ViT within is seen; of what the whole returns a line says that it is no tensor."""
+    model = small_of_transformers("ViTForMaskedImageModeling")
+    with pytest.warns(UserWarning, match=r"units are those of its 'vit' \(ViTModel\)"):
+        assert nph.view(model).num_prefix_tokens == 1
+    with pytest.raises(nph.InputTypeError, match="returns a MaskedImageModelingOutput; expected a tensor"):
+        nph.find_path(model, torch.zeros(1, 3, 32, 32), output=lambda answer, _: answer.mean((1, 2, 3)))
+
+
 def test_class_names_of_transformers(tmp_path):
     picture = tmp_path / "x.png"
     Image.new("L", (8, 8)).save(picture)

@@ -24,6 +24,7 @@ from ..vit import Halves, ViT
 EXPECTED = (
     "expected ViT, DeiT, BEiT, DINOv2 or DINOv3 of transformers, which have one list of layers and a norm behind it"
 )
+ONE_TOKEN = "expected one, as ViT, DeiT, BEiT, DINOv2 and DINOv3 of transformers have it"
 
 
 def _part(module: nn.Module, names: Sequence[str]) -> Any:
@@ -57,7 +58,13 @@ def _transformers(model: Any) -> ViT:
         raise InputTypeError(f"{type(model).__name__} has {len(lists)} lists of layers with an mlp; {EXPECTED}")
     layers = flat(lists[0], model)
     readout, pools = _head(model, body)
-    distilled = getattr(getattr(body, "embeddings", None), "distillation_token", None) is not None
+    embeddings = getattr(body, "embeddings", None)
+    token = getattr(embeddings, "cls_token", None)
+    if token is None or token.shape[-2] != 1:
+        raise InputTypeError(
+            f"{type(model).__name__} has {0 if token is None else token.shape[-2]} class tokens; {ONE_TOKEN}"
+        )
+    distilled = getattr(embeddings, "distillation_token", None) is not None
     registers = getattr(model.config, "num_register_tokens", 0) or 0
     cls = 2 if distilled else 1
     return ViT(
@@ -95,7 +102,7 @@ def _head(model: Any, body: Any) -> tuple[Callable[[Tensor], Tensor], Token]:
         heads = model.cls_classifier, model.distillation_classifier
         return lambda x: sum(head(norm(x)[:, i]) for i, head in enumerate(heads)) / 2, "cls"
     pooler = getattr(body, "pooler", None)
-    classify = model.classifier if model is not body else nn.Identity()
+    classify = _part(model, ("classifier",)) if model is not body else nn.Identity()
     if pooler is not None:
         averages = bool(getattr(model.config, "use_mean_pooling", False))
         return lambda x: classify(pooler(norm(x))), "patch" if averages else "cls"
