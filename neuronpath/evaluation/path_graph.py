@@ -138,6 +138,10 @@ def path_graph(
 
 def _log_odds(answer: Tensor, target: Tensor | None) -> Tensor:
     assert target is not None
+    if answer.shape[1] == 1:
+        raise InputError(
+            "the model has one class, whose log-odds by softmax are infinite; expected output='sigmoid' or 'logit'"
+        )
     return log_odds(answer, target)
 
 

@@ -134,6 +134,14 @@ def test_a_model_without_a_head(random_vit, random_images):
         nph.path_graph(model, images, paths)
 
 
+def test_a_model_of_one_class(random_vit, random_images):
+    model, images = random_vit(0, depth=2, num_classes=1), random_images(1, 2)
+    paths = nph.find_path(model, images, output="logit")
+    with pytest.raises(nph.InputError, match=r"one class, .*; expected output='sigmoid' or 'logit'$"):
+        nph.path_graph(model, images, paths)
+    assert all(total.isfinite().all() for total in nph.path_graph(model, images, paths, output="logit").total)
+
+
 def test_the_model_is_left_as_it_was(tiny):
     model, images, _, paths = tiny
     model = copy.deepcopy(model).train()
