@@ -1,6 +1,5 @@
 """How faithful a ranking of units is: what the first k keep alone, and what removing them takes, over k."""
 
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..paths.circuit import Circuit
 from ..paths.faithfulness import Faithfulness
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths
-from ..runs.baselines import ablation, baseline_named
+from ..runs.baselines import ablation, baseline_named, own_number
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated, gated_answer
 from ..units import Unit, place_of
@@ -135,8 +134,7 @@ def _ranked(chosen: NeuronPaths | Circuit, images: Tensor, vit: ViT, seed: int) 
     """A ranking, a site (B, U), with the units of paths or circuits first, and all others at random behind them."""
     found = [torch.empty(len(images), width) for width in vit.widths]
     for i, image in enumerate(images):
-        pixels = image.float().cpu().contiguous().numpy().tobytes()
-        draw = torch.Generator().manual_seed(zlib.crc32(pixels, seed))
+        draw = torch.Generator().manual_seed(own_number(image, seed))
         for site in found:
             site[i] = torch.rand(site.shape[1], generator=draw)  # below 1
         for behind, unit in enumerate(reversed(_in_order(chosen, i))):

@@ -1,6 +1,5 @@
 """:func:`find_circuit`: for each image the fewest units found that keep its decision alone, or break it when they go, with controls."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,7 +16,7 @@ from ..options import Baseline, CriterionName, Token, Units
 from ..paths.circuit import Circuit
 from ..paths.neuron_paths import check_names, versions
 from ..paths.settings import Settings
-from ..runs.baselines import Ablation, ablation, baseline_named
+from ..runs.baselines import Ablation, ablation, baseline_named, own_number
 from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated
 from ..runs.progress import bar_over
@@ -172,7 +171,7 @@ def _circuits(
 
 def random_masks(run: CleanRun, mask: Tensor, seed: int) -> Tensor:
     """Random circuits (B, N) of as many heads and neurons as each of ``mask``, an image's drawn by its own pixels."""
-    own = [zlib.crc32(image.float().cpu().contiguous().numpy().tobytes()) for image in run.pixels]
+    own = [own_number(image) for image in run.pixels]
     return random_like(mask, run.vit.widths, [place.kind for place in run.vit.places], seed, own)
 
 

@@ -73,6 +73,11 @@ def check_reference(baseline: Baseline, reference: Tensor | None, n_images: int)
         raise InputError(f"reference holds one image; expected at least 2 with {baseline!r}")
 
 
+def own_number(image: Tensor, seed: int = 0) -> int:
+    """What an image's own pixels and the seed give as a number: draws by it don't depend on the batch."""
+    return zlib.crc32(image.detach().float().cpu().contiguous().numpy().tobytes(), seed)
+
+
 def _drawn(pixels: Tensor, targets: Tensor, classes: Tensor, seed: int) -> Tensor:
     """For each image (B, C, H, W) the number of a reference image of another class than the one explained."""
     found = []
@@ -82,8 +87,7 @@ def _drawn(pixels: Tensor, targets: Tensor, classes: Tensor, seed: int) -> Tenso
             raise InputError(
                 f"every reference image is of class {target}; expected some of another class with 'resample'"
             )
-        own = image.float().cpu().contiguous().numpy().tobytes()
-        draw = torch.Generator().manual_seed(zlib.crc32(own, seed))
+        draw = torch.Generator().manual_seed(own_number(image, seed))
         found.append(others[torch.randint(len(others), (1,), generator=draw)])
     return torch.cat(found)
 

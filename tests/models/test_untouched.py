@@ -178,7 +178,18 @@ def test_under_inference_mode_with_other_images(random_vit, random_images):
 @pools
 def test_images_that_want_a_gradient(model, images):
     expected = nph.find_path(model, images)
-    assert nph.find_path(model, images.clone().requires_grad_()) == expected
+    wanting = images.clone().requires_grad_()
+    assert nph.find_path(model, wanting) == expected
+    circuit = nph.find_circuit(model, images)
+    assert nph.find_circuit(model, wanting).random_kept.equal(circuit.random_kept)
+    assert nph.faithfulness(model, wanting, expected).log_cpr.equal(nph.faithfulness(model, images, expected).log_cpr)
+    drawn = {"baseline": "resample", "reference": torch.cat([images.flip(0), images.flip(3)])}
+    assert nph.rank_units(model, wanting, **drawn)[0].equal(nph.rank_units(model, images, **drawn)[0])
+    model.eval()
+    with nph.remove(model, expected, images=wanting, **drawn):
+        inside = model(images)
+    with nph.remove(model, expected, images=images, **drawn):
+        assert model(images).equal(inside)
 
 
 @pools
