@@ -94,6 +94,12 @@ def test_a_block_that_does_more_than_its_family(demo):
     plain = model.blocks[3].forward
     model.blocks[3].forward = lambda x: plain(x) * 1.5
     refuse("does more than its family's blocks do", model, demo[1][:1], kind=TypeError)
+    model = copy.deepcopy(demo[0])
+    whole = model.forward
+    model.forward = lambda x: whole(x)[:, :5]
+    refuse(
+        r"it gives shape \(1, 10\) where its own forward gives \(1, 5\); expected", model, demo[1][:1], kind=TypeError
+    )
 
 
 def test_weights_and_activations(demo):

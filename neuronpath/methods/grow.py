@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..runs.clean import CleanRun, gradients_of
+from ..runs.clean import CleanRun
 from ..runs.gates import Ablated, gated_answer
+from ..runs.gradients import gradients_of
 
 PROMISED = 1 / 3  # of the missing log-odds: what a growth is to bring
 LEVELS = (0.3, 0.1, 0.0)  # of the gates that are off, while a circuit that keeps grows

@@ -10,7 +10,8 @@ import torch
 
 from ..models.outputs import widest
 from ..options import Rule
-from ..runs.clean import CleanRun, gradients_of
+from ..runs.clean import CleanRun
+from ..runs.gradients import gradients_of
 from ..runs.influence import Grid
 from ..runs.quadrature import nodes_and_weights
 from .registry import Found, Search, register_method

@@ -25,7 +25,8 @@ from torch.overrides import TorchFunctionMode
 
 from ..models.outputs import widest
 from ..options import Units
-from ..runs.clean import CleanRun, gradients_of
+from ..runs.clean import CleanRun
+from ..runs.gradients import gradients_of
 from ..runs.influence import Grid, Quadrature, path_hidden
 from ..runs.quadrature import nodes_and_weights
 from ..units import at_units, scaled

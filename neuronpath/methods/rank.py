@@ -24,8 +24,9 @@ from ..models.view import view
 from ..models.vit import ViT
 from ..options import Baseline, Ranking, Token, Units
 from ..runs.baselines import ablation, baseline_named
-from ..runs.clean import CleanRun, clean_runs, gradients_of
+from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated, gated, mean_gates
+from ..runs.gradients import gradients_of
 from .grow import log_odds
 
 SHARES = (0.1, 0.4, 0.9)  # how far absent units are on where derivatives are taken

@@ -16,8 +16,9 @@ from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths, check_as_many
 from ..units import on_path
 from .baselines import ablation
-from .clean import CleanRun, clean_runs, gradients_of
+from .clean import CleanRun, clean_runs
 from .gates import Ablated, gated, gates_of
+from .gradients import gradients_of
 from .influence import path_hidden
 
 

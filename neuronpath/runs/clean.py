@@ -21,14 +21,8 @@ from ..models.outputs import Output, check_output, check_range, output_of, run_m
 from ..models.sites import visited
 from ..models.view import check_model
 from ..models.vit import Extra, Hidden, ViT
+from .gradients import gradients_of
 from .pieces import Pieces, rows_at_once
-
-HALF_SCALES = (
-    2.0**12,
-    2.0**6,
-    1.0,
-    2.0**-6,
-)  # of a float16 model's gradients: between float16's smallest number and its largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,21 +150,6 @@ def _of_rows(value: Any, rows: Tensor, n_images: int) -> Any:
     return tuple(_of_rows(each, rows, n_images) for each in value) if isinstance(value, tuple) else value
 
 
-def gradients_of(values: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients of the values' sum, without float16's underflow, nor its overflow."""
-    if not values.requires_grad:
-        raise InputError(
-            "output's values have no gradient; expected a function of the model's output that autograd can follow"
-        )
-    if inputs[0].dtype != torch.float16:
-        return list(torch.autograd.grad(values.sum(), inputs))
-    for scale in HALF_SCALES:
-        found = torch.autograd.grad(values.sum() * scale, inputs, retain_graph=scale != HALF_SCALES[-1])
-        if all(gradient.isfinite().all() for gradient in found):
-            break
-    return [gradient.float() / scale for gradient in found]
-
-
 def clean_run(
     vit: ViT, images: Tensor, target: Tensor | None, output: Output, pieces: Pieces, live: bool = False
 ) -> CleanRun:
@@ -283,13 +262,17 @@ def check_view(run: CleanRun) -> None:
     Its output as a whole is compared too: what is explained of it may be so near 1 that nothing shows.
     """
     first = run.rows[:1]
+    name, expected = type(run.vit.model).__name__, run.answer[:1]
     answer = run.answer_with(first, [values[first] for values in run.hidden])
+    if answer.shape != expected.shape:
+        raise InputTypeError(
+            f"{name} does more than its family's blocks do: run block by block it gives shape {tuple(answer.shape)} where its own "
+            f"forward gives {tuple(expected.shape)}; expected the same"
+        )
     frozen, clean = run.output_of(answer, first), run.value[:1]
     tolerance = 1e-4 if run.middle.dtype in (torch.float32, torch.float64) else 0.05
-    expected = run.answer[:1]
     far = (answer - expected).abs().max() > 10 * tolerance * expected.abs().max().clamp(min=1)
     if far or not torch.allclose(frozen, clean, rtol=tolerance, atol=tolerance):
-        name = type(run.vit.model).__name__
         found, own = (answer, expected) if far else (frozen, clean)
         worst = (found - own).abs().argmax()
         raise InputTypeError(

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ..models.outputs import widest
 from ..units import KINDS
-from .clean import CleanRun, gradients_of
+from .clean import CleanRun
 from .gates import Ablated
+from .gradients import gradients_of
 
 Edit = Callable[[Tensor], Tensor]  # a site's channels (R, T, C) -> what takes their place
 

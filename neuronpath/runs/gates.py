@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..models.outputs import widest
 from ..options import Rule
-from .clean import CleanRun, gradients_of
+from .clean import CleanRun
+from .gradients import gradients_of
 from .influence import Grid
 from .quadrature import nodes_and_weights
 
