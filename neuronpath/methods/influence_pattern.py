@@ -15,7 +15,9 @@ norms; with both, a path goes from each block's heads to its neurons.
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
+from ..checks import InputError
 from ..models.outputs import run_model
 from ..models.sites import visited
 from ..runs.clean import CleanRun
@@ -55,7 +57,13 @@ def locate_pattern(run: CleanRun, search: Search) -> Found:
             behind = run.output_of(run_model(run.vit.model, pixels), grid.image)
         product = torch.ones_like(grid.alpha)  # of the derivatives so far, (R,)
         for site in reversed(range(len(found))):
-            (gradient,) = torch.autograd.grad(behind.sum(), found[site], retain_graph=site > 0)
+            try:
+                (gradient,) = torch.autograd.grad(behind.sum(), found[site], retain_graph=site > 0)
+            except CheckpointError as error:
+                raise InputError(
+                    f"gradient checkpointing runs the blocks of {type(run.vit.model).__name__} again, which influence_pattern can't "
+                    "follow; expected a model without it (timm: model.set_grad_checkpointing(False))"
+                ) from error
             derivative = gradient.to(product).sum(1) * product[:, None]  # (R, U)
             mean = derivative.new_zeros(piece.stop - piece.start, derivative.shape[1])
             mean.index_add_(0, rows, derivative * grid.weight[:, None])

@@ -53,6 +53,14 @@ def test_conductance_refuses_blocks_that_are_one(random_vit, random_images, unit
         nph.find_path(model, images, method="conductance", units=units)
 
 
+def test_influence_pattern_refuses_gradient_checkpointing(random_vit, random_images):
+    model, images = random_vit(3), random_images(4, 2)
+    model.set_grad_checkpointing()
+    words = r"^gradient checkpointing runs the blocks .*; expected a model without it \(timm: model.set_grad_checkpointing\(False\)\)$"
+    with pytest.raises(nph.InputError, match=words):
+        nph.find_path(model, images, method="influence_pattern")
+
+
 class FromNeurons(nn.Module):
     """F as a function of one block's neurons on the pooled tokens, which pass through a layer that captum can hold on to."""
 
