@@ -89,7 +89,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     The kinds of what sequences and mappings hold are looked at too; of what is only iterated they can't be. A tensor must be an
     ordinary one. Which values of the right kind can be used is the function's own affair.
 
-    A word that is none of a ``Literal``'s is an InputError, which tells them.
+    The function gets other libraries' numbers, such as numpy's, as Python's. A word that is none of a ``Literal``'s is an InputError,
+    which tells them.
 
     Examples:
         >>> @checked
@@ -107,16 +108,24 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        hints = _hints(function)
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        hints, bound = _hints(function), signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
             kind = parameters[name].kind
             several = value if kind is inspect.Parameter.VAR_POSITIONAL else (value,)
             for each in value.values() if kind is inspect.Parameter.VAR_KEYWORD else several:
                 if name in hints and not fits(each, hints[name]):
                     _refuse(name, each, hints[name])
-        return function(*args, **kwargs)
+            bound.arguments[name] = _plain(value)
+        return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def _plain(value: Any) -> Any:
+    """A number of another library's, such as numpy's, as Python's own, which files and torch take; all else as it is."""
+    if isinstance(value, int | float) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _refuse(name: str, value: object, hint: Any) -> NoReturn:

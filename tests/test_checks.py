@@ -69,6 +69,22 @@ def test_checked_functions():
         function()
 
 
+def test_other_libraries_numbers_become_python_s(demo, tmp_path):
+    @checked
+    def types(count: int, share: float, *, seed: int | None = None) -> list[type]:
+        return [type(count), type(share), type(seed)]
+
+    assert types(np.int64(1), np.float32(0.5), seed=np.uint8(3)) == [int, float, int]
+    assert types(1, np.int32(2)) == [int, int, type(None)]
+    model, images, _ = demo
+    paths = nph.find_path(model, images[:1], method="random", top_k=np.int64(2), internal_batch_size=np.int64(1))
+    assert nph.NeuronPaths.load(paths.save(tmp_path / "p.json")) == paths
+    with nph.set_to(model, [(1, 2)], np.float32(0.5)):
+        inside = model(images[:1])
+    with nph.set_to(model, [(1, 2)], 0.5):
+        assert torch.equal(model(images[:1]), inside)
+
+
 def test_a_method_and_a_later_class():
     class Thing:
         @checked

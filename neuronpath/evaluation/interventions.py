@@ -162,7 +162,7 @@ def scaled(vit: ViT, masks: list[Tensor], factor: float, gone: Ablated) -> Abstr
     """The units in ``masks``, a site (B or 1, U), at ``factor`` times what they differ by from their ablated values."""
 
     def multiplied(site: int, channels: Tensor, here: Tensor) -> Tensor:
-        new = channels * factor if gone is None else torch.lerp(gone[site].to(channels), channels, factor)
+        new = channels * factor if gone is None else torch.lerp(_gone(gone[site], channels), channels, factor)
         return torch.where(here, new, channels)
 
     return _edited(vit, masks, multiplied)
@@ -187,9 +187,18 @@ def keep(
     gone = _ablated(vit, path, baseline, reference, images)
 
     def kept(site: int, channels: Tensor, here: Tensor) -> Tensor:
-        return torch.where(here, channels, 0.0 if gone is None else gone[site].to(channels))
+        return torch.where(here, channels, 0.0 if gone is None else _gone(gone[site], channels))
 
     return _edited(vit, masks, kept)
+
+
+def _gone(ablated: Tensor, channels: Tensor) -> Tensor:
+    """A site's ablated channels (B or 1, T, C), like those of the batch that runs."""
+    if len(ablated) not in (1, len(channels)):
+        raise InputError(
+            f"the batch has {len(channels)} images, but units are ablated as on {len(ablated)}; expected as many"
+        )
+    return ablated.to(channels)
 
 
 def _ablated(

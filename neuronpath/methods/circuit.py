@@ -86,7 +86,7 @@ def find_circuit(
     with at_rest(vit.model), bar_over(progress, len(images)) as bar:
         first = 0
         for run in clean_runs(vit, images, target, "prob", internal_batch_size):
-            parts.append(_circuits(run, rule, [each(run, first) for each in ablate], controls, seed))
+            parts.append(_circuits(run, rule, [each(run, first) for each in ablate], controls, seed, first))
             name_of = namer_for(run, class_names)
             called |= {c: name for c in parts[-1]["target"].tolist() if (name := name_of(c)) is not None}  # type: ignore[union-attr]
             first += len(run.rows)
@@ -131,15 +131,16 @@ def prepared(
 
 
 def _circuits(
-    run: CleanRun, rule: Criterion, ablated: Sequence[Ablated], controls: bool, seed: int
+    run: CleanRun, rule: Criterion, ablated: Sequence[Ablated], controls: bool, seed: int, first: int
 ) -> dict[str, Tensor | list]:
-    """The circuits of a run's images, and what is reported of them."""
+    """The circuits of a run's images, and what is reported of them; ``first`` is the number of its first image."""
     assert run.target is not None
     rows, clean = run.rows, run.answer.float().softmax(1)
     probability = clean.gather(1, run.target[:, None])[:, 0]
     if rule.breaks and (wrong := run.rows[run.answer.argmax(1) != run.target]).numel():
         raise InputError(
-            f"the target of image {int(wrong[0])} isn't what the model says; expected the prediction with criterion {rule.kind!r}"
+            f"the target of image {first + int(wrong[0])} isn't what the model says; expected the prediction with criterion "
+            f"{rule.kind!r}"
         )
     search = Grower(run, run.target, probability, rule, ablated[0])
     mask, found, last = search.grow()

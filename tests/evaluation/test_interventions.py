@@ -241,6 +241,14 @@ def test_baselines_that_cannot_be_had(demo):
     ):
         with pytest.raises(nph.InputError, match=words):
             nph.remove(model, [(1, 3)], **options)
+    for change in (nph.remove, nph.keep):
+        with (
+            change(model, [(1, 3)], baseline="paired", reference=images[:8]),
+            pytest.raises(
+                nph.InputError, match="the batch has 3 images, but units are ablated as on 8; expected as many"
+            ),
+        ):
+            model(images[:3])
 
 
 def test_gradient_checkpointing(demo):

@@ -140,6 +140,8 @@ def test_median_sizes_on_digits(demo):
 def test_bad_input(tiny, random_images):
     model, images = tiny
     wrong = (as_logits(model, images).argmax(1) + 1) % 5
+    last = as_logits(model, images).argmax(1)
+    last[1] = wrong[1]
     for call, words in (
         ({"criterion": "hold"}, "criterion 'hold' is unknown; expected one of 'keep', 'break', 'both'"),
         ({"keep": 0}, "keep is 0; expected a finite number above 0 and at most 1"),
@@ -148,6 +150,7 @@ def test_bad_input(tiny, random_images):
         ({"baseline": "mean"}, "baseline 'mean' is made of other images"),
         ({"baseline": "median"}, "baseline 'median' is unknown"),
         ({"criterion": "break", "target": wrong}, "the target of image 0 isn't what the model says"),
+        ({"criterion": "break", "target": last, "internal_batch_size": 1}, "the target of image 1 isn't what the"),
         ({"names": ["a"]}, "names holds 1 names for 20 images"),
     ):
         with pytest.raises(nph.InputError, match=words) as refusal:
