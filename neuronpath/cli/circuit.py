@@ -24,7 +24,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import check_outputs, open_reference, open_source
+from .sources import check_outputs, class_of, open_reference, open_source
 from .terminal import wrote
 
 
@@ -33,7 +33,9 @@ def circuit(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    target: Annotated[int | None, METHOD(help="The class to keep or break. [default: the predicted one]")] = None,
+    target: Annotated[
+        str | None, METHOD(help="The class to keep or break, its number or name. [default: the predicted one]")
+    ] = None,
     criterion: Annotated[
         CriterionName, METHOD(help="keep: the circuit alone decides; break: without it the decision changes; both.")
     ] = "keep",
@@ -64,15 +66,18 @@ def circuit(
     from ..files import check_spared
     from ..methods import find_circuit
     from ..paths.circuit import Circuit
+    from ..paths.columns import check_result_name
     from ..plots import plot_circuit
 
     check_outputs([out, plot, report], plot, overwrite)
+    if out is not None:
+        check_result_name(out)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     look = partial(
-        find_circuit, target=target, criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
+        find_circuit, target=class_of(target), criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
         reference=others, controls=controls, seed=seed, class_names=called,
     )  # fmt: skip
     parts, shown = found_by(look, source, report is not None, quiet)

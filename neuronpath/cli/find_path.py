@@ -24,7 +24,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import check_outputs, open_reference, open_source
+from .sources import check_outputs, class_of, open_reference, open_source
 from .terminal import wrote
 
 
@@ -33,7 +33,9 @@ def find_path(
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
-    target: Annotated[int | None, METHOD(help="The class to explain. [default: the predicted one]")] = None,
+    target: Annotated[
+        str | None, METHOD(help="The class to explain, its number or name. [default: the predicted one]")
+    ] = None,
     units: Units = None,
     method: Annotated[str | None, METHOD(help="How to locate the path. [default: live]")] = None,
     objective: Annotated[
@@ -75,16 +77,19 @@ def find_path(
     from ..data.labelled import read_class_names
     from ..files import check_spared
     from ..methods import find_path as find
+    from ..paths.columns import check_result_name
     from ..paths.concat import concat
     from ..plots import plot_path
 
     check_outputs([out, plot, report], plot, overwrite)
+    if out is not None:
+        check_result_name(out)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline, images, source.model)
     look = partial(
-        find, target=target, units=units, method=method, objective=objective, effort=effort, preset=preset, top_k=top_k,
+        find, target=class_of(target), units=units, method=method, objective=objective, effort=effort, preset=preset, top_k=top_k,
         token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature, n_steps=n_steps,
         precision=precision, seed=seed, class_names=called,
     )  # fmt: skip
@@ -98,6 +103,13 @@ def find_path(
         if paths.settings.units == "both":
             print(
                 "h2+224: head 2 and neuron 224 of a block, block 0 first; in brackets: no unit of the kind helps there"
+            )
+        settings, undone = paths.settings, int((~paths.converged).sum())
+        if settings.influence == "live" and settings.baseline == "zero" and images:
+            print("--reference FOLDER ablates units to their mean over its images, which is milder than to 0")
+        if settings.method == "live" and settings.effort == "standard" and undone:
+            print(
+                f"--effort thorough goes on with the {undone} of {len(paths)} searches that ended before they were done"
             )
         if source.skipped:
             print(f"{len(paths)} images, {len(source.skipped)} skipped")

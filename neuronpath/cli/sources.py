@@ -1,5 +1,6 @@
 """Where a command's images come from, and what it says of those that it had to leave out."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,11 @@ def open_reference(
     if reference is not None:
         return load_images(reference, model)[0]
     return demo.load("train")[1][:400] if not images and baseline not in (None, "zero") else None
+
+
+def class_of(target: str | None) -> int | str | None:
+    """A class as it is typed: by its number, or by its name."""
+    return int(target) if target is not None and re.fullmatch(r"-?\d+", target) else target
 
 
 def check_outputs(files: Sequence[Path | None], picture: Path | None, overwrite: bool) -> None:

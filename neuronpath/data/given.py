@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..checks import InputError, InputTypeError, odd_tensor, shown
+from ..models.class_names import LABEL, folder_namer, numbered
 from ..models.outputs import as_target
 from ..models.vit import ViT
 from .elements import parts
 from .source import Listed, Source
 
 Images: TypeAlias = Tensor | Dataset | DataLoader | Source
-Target: TypeAlias = int | Sequence[int] | Tensor | np.ndarray | Literal["label"] | None
-LABEL = "label"  # a target that stands for the labels that come with the images
+Target: TypeAlias = int | str | Sequence[int | str] | Tensor | np.ndarray | None
 
 
 class Stream(Dataset):
@@ -193,7 +193,11 @@ def own_names(images: Tensor) -> list[str]:
 class Classes:
     """The classes (B,) meant by a target: those named, or those that come with the images ("label"), which are read along with them."""
 
-    def __init__(self, images: Tensor, target: Target) -> None:
+    def __init__(self, images: Tensor, target: Target, model: nn.Module | ViT | None = None) -> None:
+        if isinstance(model, ViT):
+            model = model.model
+        if model is not None:
+            target = numbered(target, model)
         self.stream = images if isinstance(target, str) and isinstance(images, Stream) else None
         if isinstance(target, str) and target != LABEL:
             raise InputTypeError(f"target is {target!r}; expected a whole number, one an image, or {LABEL!r}")
@@ -201,7 +205,9 @@ class Classes:
             raise InputError(
                 f"target is {LABEL!r}, but images is a tensor; expected a Dataset, DataLoader or Source that gives labels too"
             )
-        self.known = None if isinstance(target, str) else as_target(target, len(images))
+        if self.stream is not None and model is not None:
+            check_numbered_alike(self.stream, model)
+        self.known = None if isinstance(target, str) else as_target(target, len(images))  # type: ignore[arg-type]
         """All of them, where that needs no reading; None too where none are meant."""
 
     def __getitem__(self, at: slice) -> Tensor | None:
@@ -212,6 +218,21 @@ class Classes:
     def all(self) -> Tensor | None:
         """Those of all images, read where need be."""
         return self[:]
+
+
+def check_numbered_alike(images: Stream, model: nn.Module) -> None:
+    """Refuse a data set whose ``classes`` (names, as torchvision's data sets have them) the model numbers otherwise."""
+    data: Any = images.source
+    while not hasattr(data, "classes") and hasattr(data, "dataset"):  # a DataLoader, a Subset
+        data = data.dataset
+    class_of = folder_namer(model)
+    for label, name in enumerate(getattr(data, "classes", ())):
+        index = class_of(name) if isinstance(name, str) else None
+        if index not in (None, label):
+            raise InputError(
+                f"{images.name} calls class {label} {name!r}, which is class {index} of {type(model).__name__}; expected labels that "
+                "number the classes as the model does, as neuronpath.Source(folder) gives them"
+            )
 
 
 @overload

@@ -13,6 +13,7 @@ from ..checks import InputError, check_count, check_number, checked
 from ..data.given import Classes, Images, Target, as_images
 from ..methods.circuit import in_order, prepared
 from ..methods.grow import Criterion, Grower, decided, random_like
+from ..models.class_names import called, class_namer
 from ..models.hooks import at_rest
 from ..models.outputs import check_range, logits_of
 from ..models.vit import ViT
@@ -63,6 +64,8 @@ class ClassCircuit:
     """The share that counts as kept."""
     settings: Settings
     """What made it: baseline, tokens, the model's name and sites, versions."""
+    name: str | None = None
+    """What the class is called, where it is known."""
 
     def __repr__(self) -> str:
         """A few lines: the circuit, and what it does beside a random one of the same make-up."""
@@ -71,7 +74,7 @@ class ClassCircuit:
         make_up = f"{heads} heads and {len(self.units) - heads} neurons{'' if self.found else ', not found'}"
         wide = self.figures.pivot(index=["images", "circuit", "n"], columns="figure", values="mean").round(3)
         text = wide.reset_index().rename_axis(None, axis=1).to_string(index=False)
-        return f"ClassCircuit(class {self.label}, {self.criterion}: {make_up}: {first})\n{text}\n"
+        return f"ClassCircuit(class {called(self.label, self.name)}, {self.criterion}: {make_up}: {first})\n{text}\n"
 
 
 @checked
@@ -121,7 +124,7 @@ def class_circuit(
     check_count("seed", seed, 0)
     images = as_images(images, model)
     reference = as_images(reference, model, "reference")
-    truth = Classes(images, labels).all()
+    truth = Classes(images, labels, model).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")
     if baseline == "paired":
@@ -138,6 +141,7 @@ def class_circuit(
         run = joined(clean_runs(vit, images[chosen], truth[chosen], "prob", internal_batch_size))
         return run, [each(run, 0) for each in ablate]
 
+    name_of = class_namer(vit.model)
     tested = np.concatenate([part[-1] for part in parts.values()])
     tested = np.sort(np.random.default_rng(seed).permutation(tested)[:OTHERS])
     found = {}
@@ -154,7 +158,9 @@ def class_circuit(
             tables.append(elsewhere[np.tile(truth[tested].numpy() != label, 2)])
             figures = _figures(pd.concat(tables), seed)
             chosen = in_order(vit, mask[0], slopes[0])
-            found[label] = ClassCircuit(label, chosen, does, figures, cost, criterion, float(keep), settings)
+            found[label] = ClassCircuit(
+                label, chosen, does, figures, cost, criterion, float(keep), settings, name_of(label)
+            )
     return found
 
 

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from ..checks import InputError, checked
 from ..data.given import Classes, Images, Target, as_images, some_of
 from ..methods import find_path
+from ..models.class_names import called, class_namer
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
@@ -46,13 +47,15 @@ class ClassPath:
     """How often all images were run."""
     converged: bool
     """Whether no swap promised anything any more."""
+    name: str | None = None
+    """What the class is called, where it is known."""
 
     def __repr__(self) -> str:
         """A few lines: the path, and what it is worth on the images that it was found on and on others."""
         path = " ".join("+".join(map(str, site)) for site in self.units.tolist())
         how = f"{self.sweeps} sweeps{'' if self.converged else ', not converged'}"
         worth = self.figures[["images", "path", "n", "score", "probability_removed_relative", "flips"]].round(4)
-        return f"ClassPath(class {self.label}: {path}; {how})\n{worth.to_string(index=False)}\n"
+        return f"ClassPath(class {called(self.label, self.name)}: {path}; {how})\n{worth.to_string(index=False)}\n"
 
 
 @checked
@@ -91,10 +94,10 @@ def class_path(
     """
     vit = view(model, None, units)
     images = as_images(images, model)
-    truth = Classes(images, labels).all()
+    truth = Classes(images, labels, vit.model).all()
     if truth is None:
         raise InputError("labels is None; expected one class or one an image")
-    found = {}
+    found, name_of = {}, class_namer(vit.model)
     for label in tqdm(truth.unique().tolist(), unit="class", disable=not progress):
         here = (truth == label).nonzero()[:, 0].numpy()
         parts = halves_of(here, label, seed) if halves else [here]
@@ -119,7 +122,9 @@ def class_path(
             rows.append(means.rename_axis("path").reset_index().assign(images=name, n=len(part)))
         figures = pd.concat(rows, ignore_index=True)
         figures = figures[["images", "path", "n", *[c for c in figures if c not in ("images", "path", "n")]]]
-        found[label] = ClassPath(label, path, common, agreement, frequency(single), figures, sweeps, converged)
+        found[label] = ClassPath(
+            label, path, common, agreement, frequency(single), figures, sweeps, converged, name_of(label)
+        )
     return found
 
 

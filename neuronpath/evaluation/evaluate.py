@@ -81,14 +81,14 @@ def effects(
     check_count("seed", seed, 0)
     if not paths:
         raise InputError("there are no paths to evaluate; expected at least one, by name")
-    truth = Classes(images, labels).all()
+    truth = Classes(images, labels, vit.model).all()
     clean = logits_of(vit.model, images, batch_size)
     if truth is not None:
         check_range(truth, clean.shape[-1])
     predicted = clean.argmax(-1)
     checked = {name: _checked(name, given, images, vit) for name, given in paths.items()}
     targets = {name: given.target for name, given in checked.items() if isinstance(given, NeuronPaths)}
-    wanted = Classes(images, target).all()
+    wanted = Classes(images, target, vit.model).all()
     explained = next(iter(targets.values()), predicted) if wanted is None else wanted
     baseline = baseline_named(baseline, reference)
     check_range(explained, clean.shape[-1])

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..checks import InputError, InputTypeError, check_number, checked
 from ..data.given import Images, Target, as_images, check_images, own_names
-from ..models.class_names import class_namer
+from ..models.class_names import class_namer, numbered
 from ..models.hooks import at_rest
 from ..models.view import view
 from ..models.vit import ViT
@@ -80,6 +80,7 @@ def find_circuit(
     check_names(names, len(images))
     vit, ablate, settings = prepared(model, units, token, baseline, reference, len(images), seed)
     class_namer(vit.model, class_names)  # refuses names before the work, where it can
+    target = numbered(target, vit.model, class_names)
     rule = Criterion(criterion, float(keep))
     parts: list[dict[str, Tensor | list]] = []
     called: dict[int, str] = {}

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..checks import InputError, checked
 from ..data.given import Images, Target, as_images, own_names
-from ..models.class_names import Names, class_namer
+from ..models.class_names import Names, class_namer, numbered
 from ..models.hooks import at_rest, in_precision
 from ..models.outputs import Output, likelihoods, output_name
 from ..models.view import NoHeads, view
@@ -67,8 +67,8 @@ def find_path(
             is run in eval mode and put back.
         images: (B, C, H, W), floating point, transformed as the model wants it; or a Dataset or DataLoader of such (of tuples the first
             counts), or a :class:`~neuronpath.Source`, read in order, as much at a time as is run. They are moved to the model's device.
-        target: the class whose decision is explained: None for the predicted class, an int, one an image (B,), or "label": the labels
-            that a Dataset, DataLoader or Source gives with its images.
+        target: the class whose decision is explained: None for the predicted one, a class's number or name, one an image (B,), or
+            "label": the labels that a Dataset, DataLoader or Source gives with its images.
         units: what a path is made of: "neurons", attention "heads", or "both", a head and a neuron in every block. None is what the
             method is made for: "both" for "live" (with a warning "neurons", where heads can't be reached), else "neurons".
         method: "live" (None) seeks the path whose joint ablation takes most, in attributions that sum to that; "joint" maximises
@@ -133,6 +133,7 @@ def find_path(
         units = "neurons"
     vit = view(model, token, units or (None if own else way.units[0]))
     class_namer(vit.model, class_names)  # refuses names before the work, where it can
+    target = numbered(target, vit.model, class_names)
     kinds = units_named(vit.places)
     if kinds not in way.units:
         raise InputError(

@@ -1,5 +1,6 @@
 """What a model's classes are called, and which class a folder's name stands for."""
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from .around import own_head
 from .view import inner_of, unwrapped
 
 Names = Sequence[str] | Mapping[int, str]
+LABEL = "label"  # a target that stands for the labels that come with the images
 HEADS = ("heads", "classifier", "cls_classifier", "head")  # what models that don't say call their classifiers
 
 
@@ -116,3 +118,35 @@ def folder_namer(model: nn.Module) -> Callable[[str], int | None]:
         return ids.get(folder, once.get(folder.replace("_", " ").lower()))
 
     return class_of
+
+
+def called(label: int, name: str | None) -> str:
+    """A class as messages name it: by its number, and what it is called where that is known."""
+    return f"{label} ({name})" if name else str(label)
+
+
+def numbered(target: Any, model: nn.Module, class_names: Names | None = None) -> Any:
+    """A target with names of classes as their numbers: of the caller's names, else of the model's; anything else as it is."""
+    if isinstance(target, str):
+        return target if target == LABEL else _number(target, model, class_names)
+    if isinstance(target, list | tuple) and any(isinstance(each, str) for each in target):
+        return [_number(each, model, class_names) if isinstance(each, str) else each for each in target]
+    return target
+
+
+def _number(name: str, model: nn.Module, class_names: Names | None) -> int:
+    if class_names is None:
+        found = folder_namer(model)(name)
+        known = [text for index in range(head_size(model) or 0) if (text := class_namer(model)(index))]
+    else:
+        by_name = {text: index for index, text in _checked(class_names, head_size(model)).items()}
+        found, known = by_name.get(name), list(by_name)
+    if found is None:
+        near = difflib.get_close_matches(name, known, 3) or known[:3]
+        such = (
+            f", such as {', '.join(map(repr, near))}" if near else "; its classes have no names here: pass class_names"
+        )
+        raise InputError(
+            f"target {name!r} names no class of {type(inner_of(model)).__name__}; expected a class's number or name{such}"
+        )
+    return found

@@ -108,7 +108,7 @@ def measure(
     """The true classes, and what the model does on the images, by way; checks everything first."""
     for way in ways.values():
         view_for(way, vit)
-    truth = Classes(images, labels).all()
+    truth = Classes(images, labels, vit.model).all()
     check_number("factor", factor)
     check_count("n_likes", n_likes)
     check_count("batch_size", batch_size)

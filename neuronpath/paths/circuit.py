@@ -157,14 +157,14 @@ class Circuit:
 
     def summary(self) -> str:
         """What circuits do, in one sentence, with their control."""
-        of = f"{len(self)} image{'s' * (len(self) != 1)}"
+        of = f"{len(self)} image{'s' * (len(self) != 1)}, {self.settings.ablated}"
         kept = self.criterion != "break"
         figure, control = (self.kept, self.random_kept) if kept else (self.left, self.random_left)
         share, random = (float((each / self.probability).nanmean()) for each in (figure, control))
         compared = "" if math.isnan(random) else f" (random units of the same make-up: {random:.0%})"
         does = "the circuit alone keeps" if kept else "without the circuit there is"
         return (
-            f"{of}, {int(self.size.median())} units in the median: {does} {share:.0%} of the target's probability on average"
+            f"{of}: {int(self.size.median())} units in the median; {does} {share:.0%} of the target's probability on average"
             f"{compared}; without it {int(self.decision_flipped.sum())} of {len(self)} decisions change"
         )
 

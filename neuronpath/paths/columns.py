@@ -131,6 +131,14 @@ def is_parquet(path: str | os.PathLike) -> bool:
     return isinstance(path, str | os.PathLike) and str(path).lower().endswith(".parquet")
 
 
+def check_result_name(path: str | os.PathLike) -> None:
+    """Refuse a name by which others would take the file for something that it isn't."""
+    if os.path.splitext(path)[1].lower() not in (".json", ".parquet"):
+        raise InputError(
+            f"{path} names no kind of file that results are written as; expected .json or .parquet (to_frame() makes other tables)"
+        )
+
+
 def write_result(
     path: str | os.PathLike,
     result: T,
@@ -139,6 +147,7 @@ def write_result(
     overwrite: bool,
 ) -> Path:
     """Write a result as Parquet or as JSON, as the file's name says."""
+    check_result_name(path)
     if is_parquet(path):
         return write_table(path, as_table(result), overwrite)
     return write_document(path, as_document(result), overwrite)

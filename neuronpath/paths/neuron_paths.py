@@ -192,7 +192,7 @@ class NeuronPaths:
     def summary(self) -> str:
         """What really removing the paths does, in one sentence."""
         known = ~self.left.isnan()
-        of = f"{len(self)} image{'s' * (len(self) != 1)}"
+        of = f"{len(self)} image{'s' * (len(self) != 1)}, {self.settings.ablated}"
         if not known.any():
             return f"{of}: removing the path takes {float(self.removal.mean()):.4g} from the output on average"
         taken, control = (float((1 - p[known] / self.probability[known]).mean()) for p in (self.left, self.random_left))
@@ -225,7 +225,10 @@ class NeuronPaths:
         return replace(self, names=tuple(map(str, names)))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row for every unit of every path: image, block (recursive: its loop too), kind, rank (0 .. K - 1), unit and its worth."""
+        """One row for every unit of every path: image, block (recursive: its loop too), kind, rank (0 .. K - 1), unit and its worth.
+
+        With the names of the classes, where they are known: target_name, predicted_name and predicted_without_name.
+        """
         index = np.indices(tuple(self.units.shape)).reshape(3, -1)
         blocks, kinds, _ = (np.array(column) for column in zip(*self.places, strict=True))
         per_image = {name: getattr(self, name).numpy()[index[0]] for name in _PER_IMAGE}
@@ -241,8 +244,14 @@ class NeuronPaths:
                 "activation": self.activations.flatten().numpy(),
                 "attribution": self.attribution.flatten().numpy(),
                 **per_image,
+                **self._class_names(per_image),
             }
         )
+
+    def _class_names(self, columns: Mapping[str, np.ndarray]) -> dict[str, pd.Series]:
+        """Of a table's columns of classes those of their names, where any is known."""
+        of = self.class_names.get
+        return {f"{name}_name": pd.Series(columns[name]).map(of) for name in _CLASSES if self.class_names}
 
     @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:
@@ -279,4 +288,5 @@ def check_names(names: Sequence[str], n_images: int) -> None:
 
 
 TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)
+_CLASSES = ("target", "predicted", "predicted_without")
 _PER_IMAGE = tuple(name for name in TENSORS if name not in PER_UNIT)

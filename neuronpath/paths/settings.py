@@ -45,6 +45,16 @@ class Settings:
         """ "neurons", "heads" or "both"."""
         return units_named(self.sites) if self.sites else "neurons"
 
+    @property
+    def ablated(self) -> str:
+        """What units are ablated to, in words."""
+        return {
+            "zero": "units ablated to 0",
+            "mean": "units ablated to their mean over the reference",
+            "resample": "units ablated to those of other images",
+            "paired": "units ablated to those of the paired images",
+        }[self.baseline]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         found = {**asdict(self), "sites": [list(place) for place in self.sites], "versions": dict(self.versions)}

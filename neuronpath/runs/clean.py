@@ -226,7 +226,7 @@ def clean_runs(
     Of target "label" the images' own. A chunk has as many images as make one piece with ``n_nodes`` rows an image.
     """
     check_output(output, vit.has_head, type(vit.model).__name__)
-    classes = Classes(images, target)
+    classes = Classes(images, target, vit.model)
     like = next(vit.model.parameters())
     pieces = Pieces(rows_at_once(vit, internal_batch_size, images[:1].to(like)))
     at_once = max(1, pieces.size // n_nodes)

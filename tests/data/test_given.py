@@ -1,5 +1,6 @@
 """Images in data sets and loaders: what a tensor of them gives, and no more of them in memory than are run."""
 
+import copy
 import inspect
 import io
 import re
@@ -283,3 +284,46 @@ def test_folders_give_labels(tmp_path, demo):
     assert nph.load_images(tmp_path / "photos", model, labels=True, classes=mapping)[2].tolist() == [0] * 7
     with pytest.raises(nph.InputError, match="labels is False"):
         nph.load_images(tmp_path / "photos", model, classes=mapping)
+
+
+def test_classes_by_their_names(model, images):
+    """A target may be a class's name: the model's own, or the caller's."""
+    called = ["cat", "dog", "a hen"] + [f"class {i}" for i in range(3, model.num_classes)]
+    by_number = nph.find_path(model, images, [1, 0, 2, 1, 1, 1, 1], method="causal", class_names=called)
+    by_name = nph.find_path(
+        model, images, ["dog", "cat", "a hen", *[1] * 4], method="causal", class_names=dict(enumerate(called))
+    )
+    assert by_name == by_number
+    assert nph.find_circuit(model, images[:1], "dog", class_names=called).target.tolist() == [1]
+    with pytest.raises(
+        nph.InputError, match="'dig' names no class of .*; expected a class's number or name, such as 'dog'"
+    ):
+        nph.find_path(model, images, "dig", class_names=called)
+    with pytest.raises(
+        nph.InputError, match="'cat' names no class of .*; its classes have no names here: pass class_names"
+    ):
+        nph.find_path(model, images, "cat")
+    with_names = copy.deepcopy(model)
+    with_names.pretrained_cfg = {"label_names": called}
+    assert nph.find_path(with_names, images, "a_hen", method="causal").target.tolist() == [2] * N
+    assert nph.importance(with_names, images, by="taylor", target="dog")[0].allclose(
+        nph.importance(model, images, by="taylor", target=1)[0]
+    )
+
+
+class Named(Pairs):
+    """A data set that says what its classes are called, as torchvision's do."""
+
+    classes = ("dog", "cat")
+
+
+def test_a_data_set_that_numbers_its_classes_otherwise_is_refused(model, images):
+    with_names = copy.deepcopy(model)
+    with_names.pretrained_cfg = {"label_names": ["cat", "dog", *map(str, range(100, 98 + model.num_classes))]}
+    loader = DataLoader(Named(images, [0] * N), batch_size=2)
+    with pytest.raises(nph.InputError, match="images calls class 0 'dog', which is class 1 of .*as neuronpath.Source"):
+        nph.find_path(with_names, loader, "label", method="causal")
+    paths = nph.find_path(model, loader, "label", method="causal")  # a model that names none
+    assert paths.target.tolist() == [0] * N
+    with_names.pretrained_cfg["label_names"][:2] = ["dog", "cat"]
+    assert torch.equal(nph.find_path(with_names, loader, "label", method="causal").units, paths.units)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...checks import InputError, InputTypeError, check_count, checked
 from ...data.given import Classes, Images, Target, as_images
+from ...models.class_names import numbered
 from ...models.outputs import Output
 from ...models.view import check_model, view
 from ...models.vit import ViT
@@ -95,7 +96,8 @@ def importance(
     vit = view(source, tokens, units)
     images = as_images(images, vit)
     check_count("batch_size", batch_size)
-    labels = Classes(images, target).known if not isinstance(target, str) else target
+    target = numbered(target, vit.model)
+    labels = target if isinstance(target, str) else Classes(images, target).known
     return _checked(vit, found.of(vit, Calibration(images, labels, output, batch_size, progress)))
 
 
