@@ -144,9 +144,11 @@ def _number(name: str, model: nn.Module, class_names: Names | None) -> int:
     if found is None:
         near = difflib.get_close_matches(name, known, 3) or known[:3]
         such = (
-            f", such as {', '.join(map(repr, near))}" if near else "; its classes have no names here: pass class_names"
+            f" or name, such as {', '.join(map(repr, near))}"
+            if near
+            else f" or {LABEL!r}; class_names gives its classes names"
         )
         raise InputError(
-            f"target {name!r} names no class of {type(inner_of(model)).__name__}; expected a class's number or name{such}"
+            f"target {name!r} names no class of {type(inner_of(model)).__name__}; expected a class's number{such}"
         )
     return found

@@ -250,8 +250,10 @@ class NeuronPaths:
 
     def _class_names(self, columns: Mapping[str, np.ndarray]) -> dict[str, pd.Series]:
         """Of a table's columns of classes those of their names, where any is known."""
-        of = self.class_names.get
-        return {f"{name}_name": pd.Series(columns[name]).map(of) for name in _CLASSES if self.class_names}
+        known = {
+            name: [self.class_names.get(c) for c in columns[name].tolist()] for name in _CLASSES if self.class_names
+        }
+        return {f"{name}_name": pd.Series(names, dtype=object) for name, names in known.items()}
 
     @checked
     def save(self, path: str | os.PathLike, overwrite: bool = False) -> Path:

@@ -54,7 +54,8 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
     assert lines[14:] == [f"wrote {tmp_path / name}" for name in ("p.json", "p.png")]
     assert re.split(r" {2,}", lines[0])[-4:] == ["without it", "without random", "flips", "relative delta"]
     assert (
-        "10 images: removing the path takes 78% of the target's probability on average (a random path: 7%)" in lines[12]
+        "10 images, units ablated to 0: removing the path takes 78% of the target's probability on average (a random path: 7%)"
+        in lines[12]
     )
     saved = nph.NeuronPaths.load(tmp_path / "p.json")
     model, images, labels = nph.demo.load()

@@ -216,7 +216,12 @@ def test_what_cannot_be_used_is_one_line(model, images, labels):
     refuse("holds images of .* and of .*; expected one shape", model, Listed([images[0], images[1][:, :10]]))
     refuse(r"image 3 and on\) has dtype torch.uint8", model, Listed([*images[:3], images[0].byte()]))
     refuse("target is 'label', but images is a tensor", model, images, "label")
-    refuse("target is 'truth'; expected a whole number, a sequence of whole numbers, .*, 'label'", model, data, "truth")
+    refuse(
+        "target 'truth' names no class of .*; expected a class's number or 'label'; class_names gives",
+        model,
+        data,
+        "truth",
+    )
     refuse("images holds no label beside image 0", model, TensorDataset(images), "label")
     refuse("images holds 'seven' beside image 0", model, Listed([(image, "seven") for image in images]), "label")
     refuse("target 1[0-4] is out of range", model, TensorDataset(images, labels + 10), "label")
@@ -296,11 +301,11 @@ def test_classes_by_their_names(model, images):
     assert by_name == by_number
     assert nph.find_circuit(model, images[:1], "dog", class_names=called).target.tolist() == [1]
     with pytest.raises(
-        nph.InputError, match="'dig' names no class of .*; expected a class's number or name, such as 'dog'"
+        nph.InputError, match=r"'dig' names no class of .*; expected a class's number or name, such as 'dog'"
     ):
         nph.find_path(model, images, "dig", class_names=called)
     with pytest.raises(
-        nph.InputError, match="'cat' names no class of .*; its classes have no names here: pass class_names"
+        nph.InputError, match=r"'cat' names no class of .*; expected a class's number or 'label'; class_names gives"
     ):
         nph.find_path(model, images, "cat")
     with_names = copy.deepcopy(model)
@@ -321,7 +326,7 @@ def test_a_data_set_that_numbers_its_classes_otherwise_is_refused(model, images)
     with_names = copy.deepcopy(model)
     with_names.pretrained_cfg = {"label_names": ["cat", "dog", *map(str, range(100, 98 + model.num_classes))]}
     loader = DataLoader(Named(images, [0] * N), batch_size=2)
-    with pytest.raises(nph.InputError, match="images calls class 0 'dog', which is class 1 of .*as neuronpath.Source"):
+    with pytest.raises(nph.InputError, match=r"images calls class 0 'dog', which is class 1 of .*as neuronpath.Source"):
         nph.find_path(with_names, loader, "label", method="causal")
     paths = nph.find_path(model, loader, "label", method="causal")  # a model that names none
     assert paths.target.tolist() == [0] * N
