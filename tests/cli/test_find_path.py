@@ -51,7 +51,10 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
     assert result.err == ""
     lines = result.out.splitlines()
     assert lines[13].startswith("h2+224: head 2 and neuron 224 of a block")
-    assert lines[14:] == [f"wrote {tmp_path / name}" for name in ("p.json", "p.png")]
+    assert re.fullmatch(
+        r"--effort thorough goes on with the \d of 10 searches that ended before they were done", lines[14]
+    )
+    assert lines[15:] == [f"wrote {tmp_path / name}" for name in ("p.json", "p.png")]
     assert re.split(r" {2,}", lines[0])[-4:] == ["without it", "without random", "flips", "relative delta"]
     assert (
         "10 images, units ablated to 0: removing the path takes 78% of the target's probability on average (a random path: 7%)"
@@ -229,9 +232,10 @@ def test_bad_arguments_are_refused_in_one_line(find_path, digit, tmp_path):
     refused(find_path(digit, "--model", "vit_tiny_patch16"), "vit_tiny_patch16", "near names", TINY)
     refused(find_path(digit, "--model", "resnet18", "--no-pretrained"), "ResNet", "no vision transformer")
     refused(find_path("--model", TINY, "--no-pretrained"), "no images were named")
+    refused(find_path(digit, "--out", tmp_path / "paths.csv"), "paths.csv names no kind of file", ".json or .parquet")
     refused(find_path(digit, "--target", 10), "target 10 is out of range; expected 0 to 9")
     refused(find_path(digit, "--target", "-1"), "target -1 is out of range")
-    refused(find_path(digit, "--target", "seven"), "--target")
+    refused(find_path(digit, "--target", "seven"), "target 'seven' names no class")
     refused(find_path(digit, "--n-steps", 0), "n_steps is 0", "from 2 to 1000")
     refused(find_path(digit, "--quadrature", "simpson"), "simpson", "gausslegendre")
     refused(find_path(digit, "--top-k", 0), "top_k is 0", "from 1 to 4, the heads of a block")
