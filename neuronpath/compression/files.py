@@ -63,7 +63,8 @@ def save_compressed(
         model: a model that timm.create_model made, pruned, low-rank, recursive, all of it or nothing. LoRA of peft is merged into what
             is written; what :func:`merge_` added up isn't written.
         path: the file, by custom .safetensors.
-        arguments: what create_model was given beside the name and the number of classes (img_size, global_pool, ...), as JSON has it.
+        arguments: what create_model was given beside the name, the number of classes and the images' size (global_pool, depth, ...), as
+            JSON has it.
 
     Raises:
         InputError: for a model that can't be built again from its name and arguments; that is tried before anything is written.
@@ -81,6 +82,7 @@ def save_compressed(
         )
     given = {} if name == demo.ARCHITECTURE else {"num_classes": model.num_classes}
     arguments = {**given, **(arguments or {})}
+    arguments |= _image_size(model, name, arguments)
     about = {
         "architecture": name,
         "arguments": arguments,
@@ -202,6 +204,20 @@ def _fresh(about: dict[str, Any], path: object) -> nn.Module:
         raise InputError(f"{path} is of architecture {name!r}, which timm {timm.__version__} doesn't have")
     with torch.random.fork_rng(devices=[]):  # fresh weights, soon replaced, shall not move the caller's random numbers
         return timm.create_model(name, pretrained=False, **arguments)
+
+
+def _image_size(model: nn.Module, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The argument for images of another size than the architecture's, where the model was made with it."""
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if size is None or "img_size" in arguments or name == demo.ARCHITECTURE:
+        return {}
+    try:
+        with torch.device("meta"):
+            plain: Any = _fresh({"architecture": name, "arguments": arguments}, name)
+        usual = tuple(plain.patch_embed.img_size)
+    except Exception:  # it is tried again, and told, when the file's model is built
+        return {}
+    return {} if usual == tuple(size) else {"img_size": list(size)}
 
 
 def _data_of(model: nn.Module) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Files of weights: whoever wrote them, under whichever names the model's own stand in them."""
 
 import argparse
+import math
 import os
 import warnings
 from collections import Counter
@@ -129,6 +130,17 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], path: object) -> None:
         )
         raise InputError(f"checkpoint {path} doesn't fit {type(model).__name__}: {'; '.join(problems[:3])}{more}{hint}")
     model.load_state_dict(dict(weights))
+
+
+def image_size_of(model: nn.Module, weights: Mapping[str, Tensor]) -> int | None:
+    """The side of the images that the weights were trained on, by their position embedding, where it isn't the model's (of timm)."""
+    own, held = getattr(model, "pos_embed", None), weights.get("pos_embed")
+    patches: Any = getattr(model, "patch_embed", None)
+    if own is None or held is None or held.ndim != 3 or own.shape[2:] != held.shape[2:] or held.shape == own.shape:
+        return None
+    many = held.shape[1] - (own.shape[1] - patches.num_patches)  # less the class token and others that stand before
+    side = math.isqrt(max(0, many))
+    return side * patches.patch_size[0] if side and side**2 == many else None
 
 
 def classes_of(weights: Mapping[str, Tensor]) -> int | None:

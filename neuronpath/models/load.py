@@ -12,7 +12,7 @@ from torch import nn
 from .. import demo
 from ..checks import InputError, checked
 from .adapters import inside
-from .checkpoint import classes_of, fit, read_checkpoint, weights_for
+from .checkpoint import classes_of, fit, image_size_of, read_checkpoint, weights_for
 from .class_names import head_size
 from .makers import Maker, maker_of
 from .network import connected
@@ -32,8 +32,8 @@ def load_model(
         pretrained: take the weights that the name stands for; False draws random ones, the same every time.
         checkpoint: weights of one's own in their place: safetensors, or a file that torch.load reads with weights_only=True, such as
             Lightning's .ckpt or timm's checkpoints. The model's weights may stand under a prefix ("state_dict", "model.", "module.",
-            "backbone.", "_orig_mod."); of a model and its average over training (EMA) the average is taken. The number of classes
-            is read from it.
+            "backbone.", "_orig_mod."); of a model and its average over training (EMA) the average is taken. The numbers of classes
+            and, of timm's models, of pixels are read from it.
         device: "auto" is CUDA where there is one.
 
     Raises:
@@ -55,9 +55,9 @@ def load_model(
             view(model)  # before any download: is it a ViT at all?
             if held is not None:
                 weights = weights_for(model, held, checkpoint)
-                classes = classes_of(weights)
-                if classes not in (None, head_size(model)):
-                    model = _random(name, maker, there, classes)
+                classes, size = classes_of(weights), image_size_of(inside(model), weights)
+                if classes not in (None, head_size(model)) or size is not None:
+                    model = _random(name, maker, there, classes, size)
                 fit(model, weights, checkpoint)
             elif pretrained:
                 model = _pretrained(name, maker, there)
@@ -79,11 +79,11 @@ def find_device(device: str) -> torch.device:
     return place
 
 
-def _random(name: str, maker: Maker, there: bool, classes: int | None = None) -> nn.Module:
+def _random(name: str, maker: Maker, there: bool, classes: int | None = None, size: int | None = None) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # so that random weights are the same ones every time
-            return maker.random(classes)
+            return maker.random(classes) if size is None else maker.random(classes, size)
     except Exception as error:  # of the tag of a name, of a folder's files, of the hub
         raise InputError(f"{name} can't be made ({_reason(error, maker, there)}); {_tags_of(name)}") from None
 

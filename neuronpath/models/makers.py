@@ -24,9 +24,12 @@ SCHEMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's names
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes a model with random weights (of so many classes, None for its own number), or with those that it was published with."""
+    """Makes a model with random weights, or with those that it was published with.
 
-    random: Callable[[int | None], nn.Module]
+    With random weights of so many classes, None for its own number, and (timm's) for images of so many pixels a side.
+    """
+
+    random: Callable[..., nn.Module]
     pretrained: Callable[[], nn.Module]
     transform: Callable[[], Transform | None] = lambda: None
     """That of its images, where the model itself doesn't carry it."""
@@ -69,10 +72,17 @@ def _config_of(folder: Path) -> dict[str, Any]:
 
 
 def _timm(name: str) -> Maker:
-    def make(classes: int | None = None, pretrained: bool = False) -> nn.Module:
+    def make(classes: int | None = None, size: int | None = None, pretrained: bool = False) -> nn.Module:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         sizes: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-        return timm.create_model(name, pretrained=pretrained, **sizes)
+        if size is None:
+            return timm.create_model(name, pretrained=pretrained, **sizes)
+        model: Any = timm.create_model(name, pretrained=pretrained, img_size=size, **sizes)
+        model.pretrained_cfg = {
+            **model.pretrained_cfg,
+            "input_size": (model.pretrained_cfg["input_size"][0], size, size),
+        }
+        return model
 
     address = None if name.startswith("local-dir:") else HUB
     return Maker(make, lambda: make(pretrained=True), address=address, at_once=name.startswith(SCHEMES))

@@ -145,3 +145,10 @@ def test_forged_parts_are_refused_in_one_line(file, tmp_path, case):
     with pytest.raises(nph.InputError, match=r"a\.safetensors") as refusal:
         nph.load_compressed(forge(file, tmp_path / "a.safetensors", FORGED[case]))
     assert "\n" not in str(refusal.value)
+
+
+def test_the_size_of_images_needn_t_be_said(tmp_path):
+    model = redrawn(timm.create_model("vit_tiny_patch16_224", num_classes=5, img_size=32))
+    images = small_images(model, 2)
+    path = nph.save_compressed(nph.low_rank(model, rank=8, images=images), tmp_path / "s.safetensors")
+    assert nph.load_compressed(path)(images).shape == (2, 5)

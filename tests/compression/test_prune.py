@@ -500,10 +500,10 @@ def test_models_that_could_not_be_built_again_are_not_saved(tmp_path):
     sizes = {"embed_dim": 48, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
     model = redrawn(timm.create_model("vit_small_patch16_224", act_layer="silu", num_classes=7, **sizes))
     with pytest.raises(nph.InputError, match="pos_embed has shape"):
-        nph.save_pruned(model, path, {key: value for key, value in sizes.items() if key != "img_size"})
+        nph.save_pruned(model, path, {key: value for key, value in sizes.items() if key != "patch_size"})
     with pytest.raises(nph.InputError, match="built again gives other logits than the model; expected arguments="):
         nph.save_pruned(model, path, sizes)
-    with pytest.raises(nph.InputError, match="arguments can't be written as JSON"):
+    with pytest.raises(nph.InputError, match="can't be written as JSON"):
         nph.save_pruned(model, path, {**sizes, "act_layer": nn.SiLU})
     with pytest.raises(nph.InputError, match=r"names the arguments \['checkpoint_path'\]"):
         nph.save_pruned(model, path, {**sizes, "checkpoint_path": "x.pth"})

@@ -70,6 +70,17 @@ def test_checkpoints_with_any_prefix(held, weights, tmp_path):
     assert same(nph.load_model(TINY, checkpoint=tmp_path / "w.pth"), weights)
 
 
+@pytest.mark.parametrize("name", [TINY, "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224"])
+def test_weights_for_images_of_another_size(name, tmp_path):
+    """The size is read from the position embedding: behind one token, two, and one that counts patches of 14 pixels."""
+    model = timm.create_model(name, num_classes=5, img_size=112)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    found = nph.load_model(name, checkpoint=tmp_path / "w.pth")
+    assert same(found, model.state_dict())
+    Image.new("RGB", (200, 150)).save(tmp_path / "photo.png")
+    assert nph.load_images(tmp_path / "photo.png", found)[0].shape == (1, 3, 112, 112)
+
+
 def test_a_lightning_checkpoint(weights, tmp_path):
     """Its keys as lightning 2 writes them; the weights of the loss, under other names, are named and left out."""
     model = timm.create_model(TINY, num_classes=5)
