@@ -32,9 +32,9 @@ class Settings:
     precision: Precision | None = None
     model: str = "unknown"
     """The architecture's name."""
-    sites: tuple[Place, ...] = ()
+    sites: tuple[Place, ...] = field(default=(), repr=False)
     """(block, kind, width) of every site; empty where it isn't known."""
-    passes: tuple[tuple[int, int], ...] = ()
+    passes: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     """Of a model whose blocks share weights the (loop, shared block) of every block; empty for any other."""
     fingerprint: str | None = None
     """A name for the names and shapes of the model's weights."""
