@@ -16,6 +16,7 @@ from .options import (
     ClassNames,
     Device,
     Images,
+    Limit,
     Model,
     Pretrained,
     Quiet,
@@ -30,6 +31,7 @@ from .terminal import wrote
 
 def circuit(
     images: Images = None,
+    limit: Limit = None,
     model: Model = None,
     pretrained: Pretrained = True,
     checkpoint: Checkpoint = None,
@@ -73,7 +75,7 @@ def circuit(
     if out is not None:
         check_result_name(out)
     called = None if class_names is None else read_class_names(class_names)
-    source = open_source(images, model, pretrained, checkpoint, device, batch_size)
+    source = open_source(images, model, pretrained, checkpoint, device, batch_size, limit)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     look = partial(

@@ -54,6 +54,7 @@ Version = Annotated[
 Images = Annotated[
     list[Path] | None, FIRST(help="Images and folders of images. None: one held-out digit of each class.")
 ]
+Limit = Annotated[int | None, INPUT(min=1, help="Take only so many of the folders' images.")]
 Model = Annotated[
     str | None,
     INPUT(help="Of timm, torchvision or transformers, a folder, or 'demo'. [default: demo]"),

@@ -45,7 +45,9 @@ def run_data_set(
     task: Annotated[TaskName, METHOD(help="What to do for each image.")] = "find_path",
     target: Annotated[
         str | None,
-        METHOD(help="The class to explain: predicted, label, or a number. [default: predicted; of evaluate label]"),
+        METHOD(
+            help="The class to explain: predicted, label, a number or a name. [default: predicted; of evaluate label]"
+        ),
     ] = None,
     classes: Classes = None,
     units: Units = None,

@@ -53,8 +53,12 @@ def open_source(
     checkpoint: Path | None,
     device: str,
     batch_size: int,
+    limit: int | None = None,
 ) -> Source:
-    """The images and folders that are named, for the model named; without either the embedded model and a digit of each class."""
+    """The images and folders that are named, for the model named; without either the embedded model and a digit of each class.
+
+    A limit takes images from all over the folders, as far from each other as it can.
+    """
     from .. import demo
     from ..data.files import batches, find_images
     from ..models.load import load_model
@@ -63,6 +67,8 @@ def open_source(
     skipped: list[str] = []
     named, found = find_images(images or [], skipped.append)
     loaded = load_model(model_named(model, images), pretrained, checkpoint, device)
+    if limit is not None and len(found) > limit:
+        found = [found[i * len(found) // limit] for i in range(limit)]
     if len(named) + len(found) > MANY:
         say(f"{len(named) + len(found)} images: neuronpath run keeps what is done, and goes on where it was stopped")
     if images:

@@ -20,6 +20,7 @@ from ..data.places import is_address
 from ..data.source import Source, as_source
 from ..files import as_path
 from ..methods.find import architecture
+from ..models.class_names import numbered
 from ..models.load import find_device, load_model
 from ..models.outputs import output_name
 from ..models.view import view
@@ -86,7 +87,7 @@ def run(
         classes: which class of the model a label is; None takes it for a class's number, name or WordNet id.
         progress: True shows a bar with images a second and errors; a tqdm bar of your own is moved on.
         options: the task's, such as ``method``, ``units`` and ``top_k`` of "find_path"; ``target`` is "predicted" (None), "label", or
-            a class.
+            a class's number or name.
 
     Returns:
         The run, to be read.
@@ -124,6 +125,8 @@ def run(
     classes = None if classes is None else {name: int(number) for name, number in classes.items()}  # NumPy's too
     loaded = load_model(model) if isinstance(model, str) else model
     vit = view(loaded)
+    if isinstance(options.get("target"), str) and options["target"] != "predicted":
+        options["target"] = numbered(options["target"], vit.model, options.get("class_names"))
     table = listed(images, images.skip)
     shard_size = shard_size or _shard_size(folder / RECORD, len(table))
     work = Work(images, loaded, task, options, classes, transform, batch_size, decoders)

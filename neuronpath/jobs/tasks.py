@@ -177,6 +177,6 @@ def options_of(task: Task, name: str, given: Mapping[str, Any]) -> dict[str, Any
     if unknown := sorted(given.keys() - task.options.keys()):
         raise InputError(f"{unknown[0]!r} is no option of {name}; expected some of {', '.join(task.options)}")
     options = {**task.options, **given}
-    if name == "evaluate" or isinstance(options.get("target"), str):
+    if name == "evaluate":
         check_one_of("target", options.get("target"), get_args(Explained))
     return options

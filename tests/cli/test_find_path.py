@@ -70,6 +70,16 @@ def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
         assert picture.size[0] > 500
 
 
+def test_a_limit_takes_images_from_all_over_a_folder(find_path, tmp_path):
+    for i in range(10):
+        (tmp_path / "in" / f"{i % 5}").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 20 * i).save(tmp_path / "in" / f"{i % 5}" / f"{i}.png")
+    words = ("--model", "demo", "--limit", "5", "--method", "causal", "--quiet", "--out", tmp_path / "p.json")
+    assert find_path(tmp_path / "in", *words).code == 0
+    names = [Path(name).parent.name for name in nph.NeuronPaths.load(tmp_path / "p.json").names]
+    assert names == ["0", "1", "2", "3", "4"]  # a folder each
+
+
 def test_a_report_of_all_images(find_path, tmp_path):
     assert find_path("--quiet", "--report", tmp_path / "r.html", "--out", tmp_path / "p.json") == (0, "", "")
     page = (tmp_path / "r.html").read_text()

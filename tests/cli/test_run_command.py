@@ -69,9 +69,7 @@ def test_what_is_missing_is_named(run, tmp_path):
 def test_a_target_that_is_no_number(run, photos, tmp_path):
     words = (photos, "--model", "demo", "--out", tmp_path / "run", "--method", "causal")
     for target in ("--3", "-", "3.5"):
-        refused(
-            run(*words, f"--target={target}"), f"target {target!r} is unknown; expected one of 'predicted', 'label'"
-        )
+        refused(run(*words, f"--target={target}"), f"target {target!r} names no class of")
     refused(run(*words, "--target=-3"), "target -3 is out of range")
 
 
