@@ -282,11 +282,11 @@ def versions() -> dict[str, str]:
     return {"neuronpath": __version__, "timm": timm.__version__, "torch": str(torch.__version__)}
 
 
-def check_names(names: Sequence[str], n_images: int) -> None:
+def check_names(names: Sequence[str], count: int, each: str = "an image") -> None:
     if isinstance(names, str):
-        raise InputTypeError(f"names is a single text, {names!r}; expected one an image")
-    if len(names) != n_images:
-        raise InputError(f"names holds {len(names)} names for {n_images} images; expected one an image")
+        raise InputTypeError(f"names is a single text, {names!r}; expected one {each}")
+    if len(names) != count:
+        raise InputError(f"names holds {len(names)} names for {count} {each.split()[1]}s; expected one {each}")
 
 
 TENSORS = tuple(f.name for f in fields(NeuronPaths) if f.type is Tensor)

@@ -56,7 +56,7 @@ def plot_meaning(
     named, shown_by = named_units(units), view(model).model
     called_by = [] if names is None else list(map(str, names))
     if names is not None:
-        check_names(called_by, len(named))
+        check_names(called_by, len(named), "a unit")
     best, numbers, pictures = most_active(model, images, named, n, token=token)
     made = visualise(model, named, steps=steps, token=token, seed=seed)
     columns = 1 + 2 * best.shape[1]

@@ -28,5 +28,5 @@ def test_a_row_a_unit(demo):
 
 
 def test_names_that_are_not_as_many(demo):
-    with pytest.raises(nph.InputError, match="names holds 1 names for 2"):
+    with pytest.raises(nph.InputError, match="names holds 1 names for 2 units; expected one a unit"):
         nph.plots.plot_meaning(demo[0], demo[1][:4], [(4, 3), (4, 4)], 1, names=["a"], steps=1)
