@@ -40,7 +40,7 @@ def random_like(model: nn.Module, units: list[nph.Unit]) -> list[nph.Unit]:
 
 def deletion(
     model: nn.Module, images: Tensor, unit: nph.Unit, spread: float, draw: torch.Generator
-) -> tuple[float, float, float]:
+) -> tuple[float, ...]:
     """What deleting the top pixels and random ones takes of the unit's value, in its deviations, and the largest
     relative delta."""
     found = nph.pixel_attribution(model, images, [unit])
@@ -52,7 +52,8 @@ def deletion(
         gone = order.argsort(1, descending=True)[:, :count]
         mask = torch.ones_like(by_pixel).scatter(1, gone, 0).view(-1, 1, *images.shape[2:])
         left = nph.pixel_attribution(model, images * mask, [unit], n_steps=1).value
-        taken.append(float(((found.value - left)[:, 0] * sign[:, 0] / spread).median()))
+        lost = (found.value - left)[:, 0] * sign[:, 0]
+        taken += [float((lost / spread).median()), float((lost / found.change[:, 0].abs()).median())]
     return *taken, float((found.delta / found.change).abs().max())
 
 
@@ -74,10 +75,12 @@ def main() -> None:
         made = nph.visualise(model, units, steps=chosen.steps)
         draw = torch.Generator().manual_seed(0)
         taken = [deletion(model, images[n], *each, draw) for n, *each in zip(numbers, units, spread, strict=True)]
-        top, random, delta = (np.array(each) for each in zip(*taken, strict=True))
+        print(taken, file=sys.stderr)
+        top, top_share, random, random_share, delta = (np.array(each) for each in zip(*taken, strict=True))
         named = nph.name_units(model, images, units, labels)
         index = resamples(len(units))
         lead, low, high = intervals(top - random, index)
+        share_lead, share_low, share_high = intervals(top_share - random_share, index)
         commonest = [labels[n].bincount().max().item() / TOP for n in numbers]
         rows.append(
             {
@@ -88,6 +91,9 @@ def main() -> None:
                 "top": top.mean(),
                 "random": random.mean(),
                 "lead": f"{lead:.2f} [{low:.2f}, {high:.2f}]",
+                "top, of the gain": top_share.mean(),
+                "random, of the gain": random_share.mean(),
+                "lead, of the gain": f"{share_lead:.2f} [{share_low:.2f}, {share_high:.2f}]",
                 "named": named["name"].notna().mean(),
                 "AUROC": named["score"].median(),
                 "control": named["control"].median(),

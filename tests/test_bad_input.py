@@ -37,7 +37,13 @@ def test_targets(demo):
     refuse("target -1 is out of range", model, images[:2], [3, -1])
     refuse(r"target has shape \(3,\); expected one class or \(2,\)", model, images[:2], [1, 2, 3])
     refuse("target is 1.0; expected a whole number", model, images[:2], 1.0, kind=TypeError)
-    for target in ("3", ["3", "4"], [None, 1], {}, 10**30):
+    refuse(
+        "target 'three' names no class of VisionTransformer; expected a class's number or name",
+        model,
+        images[:2],
+        "three",
+    )
+    for target in ([None, 1], {}, 10**30):
         refuse("target is .* whole number", model, images[:2], target, kind=TypeError)
     # the wrong one may belong to an image that a later chunk would bring
     refuse("target 77 is out of range", model, images[:2], [3, 77], internal_batch_size=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .elements import parts
 from .source import Listed, Source
 
 Images: TypeAlias = Tensor | Dataset | DataLoader | Source
-Target: TypeAlias = int | str | Sequence[int | str] | Tensor | np.ndarray | None
+Target: TypeAlias = int | str | Literal["label"] | Sequence[int | str] | Tensor | np.ndarray | None
 
 
 class Stream(Dataset):

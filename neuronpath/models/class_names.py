@@ -122,7 +122,7 @@ def folder_namer(model: nn.Module) -> Callable[[str], int | None]:
 
 def called(label: int, name: str | None) -> str:
     """A class as messages name it: by its number, and what it is called where that is known."""
-    return f"{label} ({name})" if name else str(label)
+    return f"{label} ({name})" if name not in (None, str(label)) else str(label)
 
 
 def numbered(target: Any, model: nn.Module, class_names: Names | None = None) -> Any:
