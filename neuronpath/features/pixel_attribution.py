@@ -107,7 +107,7 @@ def pixel_attribution(
                     )  # fmt: skip
                     attribution[rows, unit] = found.detach().float().cpu()
                 gap = attribution[todo, unit].flatten(1).sum(1) - change[todo, unit]
-                todo = todo[gap.abs() > TOLERANCE * change[todo, unit].abs() + FLOOR]
+                todo = todo[gap.abs() > (TOLERANCE * change[todo, unit].abs()).clamp(min=FLOOR)]
                 if not len(todo):
                     break
     return PixelAttribution(attribution, value, change, attribution.flatten(2).sum(2) - change)
