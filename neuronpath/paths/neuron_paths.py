@@ -195,7 +195,10 @@ class NeuronPaths:
         of = f"{len(self)} image{'s' * (len(self) != 1)}, {self.settings.ablated}"
         if not known.any():
             return f"{of}: removing the path takes {float(self.removal.mean()):.4g} from the output on average"
-        taken, control = (float((1 - p[known] / self.probability[known]).mean()) for p in (self.left, self.random_left))
+        taken, control = (
+            round(float((1 - p[known] / self.probability[known]).mean()), 2) + 0.0  # no "-0%"
+            for p in (self.left, self.random_left)
+        )
         return (
             f"{of}: removing the path takes {taken:.0%} of the target's probability on average (a random path: {control:.0%}) "
             f"and changes {int(self.decision_flipped.sum())} of {len(self)} decisions"
