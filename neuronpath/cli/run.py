@@ -1,6 +1,5 @@
 """The command neuronpath run."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import model_named, open_reference
+from .sources import class_of, model_named, open_reference
 from .start import Stopped
 from .terminal import counted, say
 
@@ -90,7 +89,7 @@ def run_data_set(
     name = model_named(model, images)
     loaded = load_model(name, pretrained, checkpoint, "cpu" if engine != "local" or (gpus or 0) > 1 else device)
     options: dict[str, Any] = {
-        "target": int(target) if target is not None and re.fullmatch(r"-?\d+", target) else target,
+        "target": class_of(target),
         "units": units,
         "method": method,
         "methods": None if methods is None else [each.strip() for each in methods.split(",")],

@@ -225,8 +225,10 @@ def check_numbered_alike(images: Stream, model: nn.Module) -> None:
     data: Any = images.source
     while not hasattr(data, "classes") and hasattr(data, "dataset"):  # a DataLoader, a Subset
         data = data.dataset
+    if not hasattr(data, "classes"):
+        return
     class_of = folder_namer(model)
-    for label, name in enumerate(getattr(data, "classes", ())):
+    for label, name in enumerate(data.classes):
         index = class_of(name) if isinstance(name, str) else None
         if index not in (None, label):
             raise InputError(

@@ -136,8 +136,8 @@ def numbered(target: Any, model: nn.Module, class_names: Names | None = None) ->
 
 def _number(name: str, model: nn.Module, class_names: Names | None) -> int:
     if class_names is None:
-        found = folder_namer(model)(name)
-        known = [text for index in range(head_size(model) or 0) if (text := class_namer(model)(index))]
+        found, name_of = folder_namer(model)(name), class_namer(model)
+        known = [text for index in range(head_size(model) or 0) if (text := name_of(index))]
     else:
         by_name = {text: index for index, text in _checked(class_names, head_size(model)).items()}
         found, known = by_name.get(name), list(by_name)
