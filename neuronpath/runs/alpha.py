@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +18,8 @@ from ..paths.neuron_paths import NeuronPaths, check_as_many
 from ..units import on_path
 from .baselines import ablation
 from .clean import CleanRun, clean_runs
-from .gates import Ablated, gated, gates_of
-from .gradients import gradients_of
-from .influence import path_hidden
+from .gates import path_gates
+from .influence import Grid, path_hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,24 +77,27 @@ def along_path(
             rows = slice(start, start := start + len(run.rows))
             path = paths.units[rows].to(run.rows.device)
             ablated = ablate(run, rows.start)
-            for at, alpha in enumerate(alphas.tolist()):
-                value, slope = _live(run, path, alpha, ablated) if live else _frozen(run, path, alpha)
-                values[rows, at], slopes[rows, at] = value.float().cpu(), slope.float().cpu()
+            if live:
+                value, slope = path_gates(run, path, alphas.tolist(), ablated, run.rows)
+            else:
+                value, slope = _frozen(run, path, alphas)
+            values[rows], slopes[rows] = value.float().cpu(), slope.flatten(2).sum(2).float().cpu()
     return Along(alphas, values, slopes)
 
 
-def _frozen(run: CleanRun, path: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """F and its slope (B,) when the path's units are held at alpha times their values, and all others at theirs."""
-    held = path_hidden(run, path, run.rows, alpha)
-    gradients = on_path(run.frozen_gradients(run.rows, held), path)
-    clean = on_path(run.hidden, path).to(widest(run.hidden[0]))
-    return run.replaced(run.rows, held), (clean * gradients).sum((1, 2, 3))
+def _frozen(run: CleanRun, path: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """F (B, n), and its derivatives to the factors of the path's units, which are held at each of n alphas: (B, n, S, K)."""
+    grid = Grid.of(run.rows, alphas.numpy(), np.ones(len(alphas)))
+    value = torch.zeros(len(grid.image), dtype=widest(run.hidden[0]), device=path.device)
+    slopes = value.new_zeros(len(value), *path.shape[1:])
+    clean = on_path(run.hidden, path).to(slopes)
 
+    def work(piece: slice) -> None:
+        rows = grid.image[piece]
+        held = path_hidden(run, path, rows, grid.alpha[piece])
+        gradients = on_path(run.frozen_gradients(rows, held), path[rows])
+        value[piece] = run.replaced(rows, held).to(value)
+        slopes[piece] = (clean[rows] * gradients.to(slopes)).sum(2)
 
-def _live(run: CleanRun, path: Tensor, alpha: float, ablated: Ablated) -> tuple[Tensor, Tensor]:
-    """F and its slope (B,) when the path's gates are at alpha and all else follows."""
-    gates = [gate.requires_grad_() for gate in gates_of(run, path, run.rows, alpha)]
-    with torch.enable_grad():
-        value = gated(run, run.rows, gates, ablated)
-        slopes = gradients_of(value, gates)
-    return value.detach(), torch.stack([s.gather(1, path[:, site]).sum(1) for site, s in enumerate(slopes)]).sum(0)
+    run.pieces.each(len(value), work)
+    return value.unflatten(0, (len(path), len(alphas))), slopes.unflatten(0, (len(path), len(alphas)))

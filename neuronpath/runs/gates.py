@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,19 +94,28 @@ def mean_gates(
     return means
 
 
-def path_gates(run: CleanRun, path: Tensor, alpha: float, ablated: Ablated, images: Tensor) -> Tensor:
-    """F's derivatives to the gates of ``path`` (B, S, K) when they are at alpha: (b, S, K), of ``images`` (b,)."""
-    found = torch.zeros(len(images), *path.shape[1:], dtype=widest(run.middle), device=images.device)
+def path_gates(
+    run: CleanRun, path: Tensor, alphas: Sequence[float], ablated: Ablated, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """F (b, n), and its derivatives to the gates of ``path`` (B, S, K), with these at each of n alphas: (b, n, S, K).
+
+    Of ``images`` (b,). The nodes of an image run together, as images do: a few images take little longer than one node of them.
+    """
+    grid = Grid.of(images, np.asarray(alphas), np.ones(len(alphas)))
+    value = torch.zeros(len(grid.image), dtype=widest(run.middle), device=images.device)
+    slopes = value.new_zeros(len(value), *path.shape[1:])
 
     def work(piece: slice) -> None:
-        rows = images[piece]
-        gates = [gate.requires_grad_() for gate in gates_of(run, path, rows, alpha)]
+        rows = grid.image[piece]
+        gates = [gate.requires_grad_() for gate in gates_of(run, path, rows, grid.alpha[piece])]
         with torch.enable_grad():
-            slopes = gradients_of(gated(run, rows, gates, ablated), gates)
-        found[piece] = torch.stack([s.gather(1, path[rows, site]) for site, s in enumerate(slopes)], 1).to(found)
+            found = gated(run, rows, gates, ablated)
+            gradients = gradients_of(found, gates)
+        value[piece] = found.detach().to(value)
+        slopes[piece] = torch.stack([g.gather(1, path[rows, site]) for site, g in enumerate(gradients)], 1).to(slopes)
 
-    run.pieces.each(len(images), work)
-    return found
+    run.pieces.each(len(value), work)
+    return value.unflatten(0, (len(images), len(alphas))), slopes.unflatten(0, (len(images), len(alphas)))
 
 
 @dataclass(frozen=True, eq=False)

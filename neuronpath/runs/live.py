@@ -29,10 +29,11 @@ def live_influence_of(
     at: dict[float, Tensor] = {}  # alpha -> (B, S, K), the derivatives there
     for n_steps in quadrature.attempts:
         nodes = list(zip(*map(np.ndarray.tolist, nodes_and_weights(quadrature.method, n_steps)), strict=True))
-        for alpha, _ in nodes:
-            if alpha not in at:
-                at[alpha] = torch.zeros_like(attribution)
-                at[alpha][todo] = path_gates(run, path, alpha, ablated, todo).to(attribution)
+        new = [alpha for alpha, _ in nodes if alpha not in at]
+        found = path_gates(run, path, new, ablated, todo)[1].to(attribution)
+        for alpha, slopes in zip(new, found.unbind(1), strict=True):
+            at[alpha] = torch.zeros_like(attribution)
+            at[alpha][todo] = slopes
         attribution[todo] = sum(weight * at[alpha][todo] for alpha, weight in nodes)
         steps[todo] = n_steps
         delta = attribution.sum((1, 2)) - change
