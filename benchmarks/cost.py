@@ -3,7 +3,9 @@
     python benchmarks/cost.py --models vit_small_patch16_224:2 --methods joint causal
 
 Every method is timed through ``find_path``, the final score, attribution, delta and removal included. ``textbook`` is a naive
-implementation of the published algorithm (tests/textbook.py), run with 1 of its 20 steps and multiplied by 20.
+implementation of the published algorithm (tests/textbook.py), run with 1 of its 20 steps and multiplied by 20. captum's are
+attributions to the same neurons, block by block, 10 steps each, without a choice of a path. ``live, recursive`` is the default path
+of the same model with 4 blocks in a loop, in F+B of that.
 """
 
 import statistics
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from captum.attr import LayerConductance, LayerIntegratedGradients
 from common import options, random_images, random_model, report
 from torch import Tensor, nn
 
@@ -35,7 +38,9 @@ METHODS = {
     "progressive": {"preset": "progressive"},
     "paper": {"preset": "paper"},
 }
-EVERY = [*METHODS, "causal, path and check", "textbook"]
+CAPTUM = {"captum LayerConductance": LayerConductance, "captum LayerIntegratedGradients": LayerIntegratedGradients}
+CAPTUM_STEPS = 10
+EVERY = [*METHODS, "live, recursive", "causal, path and check", "textbook", *CAPTUM]
 FEW = ["live", "joint", "thorough", "causal", "causal, path and check"]
 MODELS = {  # what is timed where nothing is named: the dear ones on the small model only
     "vit_small_patch16_224:2": EVERY,
@@ -52,6 +57,14 @@ def causal_path_and_check(model: nn.Module, images: Tensor) -> None:
             gated_output(run, locate_causal(run, Search()).units)
 
 
+def captum_attributions(attribution: type, model: nn.Module, images: Tensor) -> None:
+    """Of every block's neurons, by one of captum's layer attributions."""
+    target = model(images).argmax(1)
+    for block in model.blocks:
+        of_layer = attribution(lambda x: model(x).softmax(-1), block.mlp.fc2)
+        of_layer.attribute(images, target=target, n_steps=CAPTUM_STEPS, attribute_to_layer_input=True)
+
+
 def work_of(method: str, model: nn.Module, images: Tensor) -> tuple[Callable[[], object], int]:
     """What to time, and by how much to multiply its time."""
     if method == "textbook":
@@ -59,7 +72,9 @@ def work_of(method: str, model: nn.Module, images: Tensor) -> tuple[Callable[[],
         return lambda: textbook.paper_path(model, images, target, n_steps=1), 20
     if method == "causal, path and check":
         return lambda: causal_path_and_check(model, images), 1
-    return lambda: nph.find_path(model, images, **METHODS[method]), 1
+    if method in CAPTUM:
+        return lambda: captum_attributions(CAPTUM[method], model, images), 1
+    return lambda: nph.find_path(model, images, **METHODS[method.partition(",")[0]]), 1
 
 
 def main() -> None:
@@ -74,8 +89,9 @@ def main() -> None:
         model = random_model(name, chosen.device)
         images = random_images(model, int(number))
         for method in chosen.methods or MODELS.get(entry, EVERY):
-            work, times = work_of(method, model, images)
-            unit = partial(forward_backward, model, images)
+            explained = nph.recursive(model, unique=4, images=images) if method == "live, recursive" else model
+            work, times = work_of(method, explained, images)
+            unit = partial(forward_backward, explained, images)
             found = [times * multiple for multiple in multiples(unit, work, chosen.repeats, chosen.device)]
             rows.append({"model": name, "images": int(number), "method": method, "F+B": statistics.median(found),
                          "least": min(found), "most": max(found), "repeats": chosen.repeats})  # fmt: skip
