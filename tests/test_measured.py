@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import neuronpath as nph
 from neuronpath.jobs.benchmark.table import Table, cell
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "docs" / "measured").glob("*.json"))
+MEASURED = ROOT / "docs" / "measured"
+FILES = [MEASURED / "digits.json", MEASURED / "vits14.json"]
 
 
 def tables(file):
@@ -16,10 +18,6 @@ def tables(file):
     for table in found:
         table["rows"] = [{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()} for row in table["rows"]]
     return [Table(**table) for table in found]
-
-
-def test_there_are_two_models():
-    assert [file.stem for file in FILES] == ["digits", "vits14"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -45,3 +43,13 @@ def test_the_readme_says_the_same(file):
     ]
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| ")]
     assert any(all(text in line for text in wanted) for line in lines), wanted
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_photograph_s_figures_are_those_of_its_paths(page):
+    paths = nph.NeuronPaths.load(MEASURED / "photo.json")
+    text = (ROOT / page).read_text()
+    left = [figure.item() for figure in (paths.probability, paths.left, paths.random_left)]
+    assert "probability {:.3f}, without the path {:.3f}, without a random one {:.3f}".format(*left) in text
+    said, without = (paths.name_of(label) for label in (paths.predicted[0], paths.predicted_without[0]))
+    assert f"says {said}, and without the path\n{without}." in text
