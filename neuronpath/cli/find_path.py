@@ -26,7 +26,7 @@ from .options import (
     Version,
 )
 from .sources import check_outputs, class_of, open_reference, open_source
-from .terminal import wrote
+from .terminal import width, wrote
 
 
 def find_path(
@@ -100,7 +100,7 @@ def find_path(
     paths = concat(parts)
     write_found(paths, shown, source.model, plot_path, out, plot, report, reference=others, overwrite=overwrite)
     if not quiet:
-        print(paths.to_text())
+        print(paths.to_text(width()))
         print(f"\n{paths.summary()}")
         if paths.settings.units == "both":
             print(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from contextlib import suppress
@@ -28,6 +29,11 @@ def wrote(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
             print(f"wrote {printable(path)}")
+
+
+def width() -> int | None:
+    """How many letters a line of the terminal holds; None where stdout is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.__stdout__ and sys.__stdout__.isatty() else None
 
 
 def prepare(name: str) -> None:

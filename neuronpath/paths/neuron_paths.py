@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor
 
-from ..checks import InputError, InputTypeError, check_index, checked
+from ..checks import InputError, InputTypeError, check_count, check_index, checked
 from ..units import Place, Unit
 from ..version import __version__
 from .columns import paths_of, paths_table, read_result, write_result
@@ -185,9 +185,12 @@ class NeuronPaths:
             return ""
         return f"to {self.name_of(int(self.predicted_without[index]))}" if self.decision_flipped[index] else "no"
 
-    def to_text(self) -> str:
-        """One line an image, under its titles."""
-        return as_text(self.columns())
+    @checked
+    def to_text(self, width: int | None = None) -> str:
+        """One line an image, under its titles; of no more than ``width`` letters where the paths have lines of their own instead."""
+        if width is not None:
+            check_count("width", width)
+        return as_text(self.columns(), width)
 
     def summary(self) -> str:
         """What really removing the paths does, in one sentence."""

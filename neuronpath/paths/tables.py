@@ -1,7 +1,8 @@
 """Small tables of text, a row an image: for a terminal, and as HTML for a notebook."""
 
 import os
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -13,13 +14,26 @@ from ..units import Passes, Place, loop_ends
 Columns = Mapping[str, Sequence[str]]  # the cells by the column's title
 
 
-def as_text(columns: Columns) -> str:
-    """One line a row, under the titles; cells are escaped."""
-    titled = [[printable(cell) for cell in (title, *cells)] for title, cells in columns.items()]
+def as_text(columns: Columns, width: int | None = None, below: str = "path") -> str:
+    """One line a row, under the titles; cells are escaped.
+
+    Where a line would be wider than ``width``, the cells of the column ``below`` stand on lines of their own, each under its row.
+    """
+    titled = {title: [printable(cell) for cell in (title, *cells)] for title, cells in columns.items()}
+    lines = _aligned(titled.values())
+    if width is None or below not in titled or max(map(len, lines)) <= width:
+        return "\n".join(lines)
+    under = [
+        textwrap.wrap(cell, max(width, 20), initial_indent="  ", subsequent_indent="  ") for cell in titled.pop(below)
+    ]
+    return "\n".join(line for row in zip(_aligned(titled.values()), under, strict=True) for line in (row[0], *row[1]))
+
+
+def _aligned(titled: Iterable[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in titled]
-    return "\n".join(
+    return [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in zip(*titled, strict=True)
-    )
+    ]
 
 
 def as_html(columns: Columns, heading: str, footing: str = "") -> str:

@@ -195,3 +195,18 @@ def test_ctrl_c_from_a_terminal(tmp_path):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (130, "", "neuronpath: interrupted; no file was left half-written\n")
     assert not list(tmp_path.rglob(".neuronpath-*"))
+
+
+def test_a_narrow_terminal_has_each_path_under_its_image():
+    ours, its = os.openpty()
+    command = [sys.executable, "-c", RUN, "find-path"]
+    with subprocess.Popen(command, stdout=its, stderr=subprocess.DEVNULL, env=os.environ | {"COLUMNS": "100"}):
+        os.close(its)
+        said = b""
+        with suppress(OSError):  # the terminal is closed behind the last line
+            while part := os.read(ours, 4096):
+                said += part
+    os.close(ours)
+    table = said.decode().split("\r\n\r\n")[0].splitlines()
+    assert len(table) == 22  # the titles and ten digits, two lines each
+    assert max(map(len, table)) <= 100

@@ -76,3 +76,16 @@ def test_a_model_without_classes(demo):
     unknown = paths.__class__(**{**vars(paths), "target": paths.target * 0 - 1, "predicted": paths.predicted * 0 - 1})
     assert Cells(unknown._repr_html_()).rows[1][1] == ""
     assert "-1" not in unknown.to_text().split("\n")[1].split("  ")[1]
+
+
+def test_a_narrow_table_has_each_path_under_its_row(paths):
+    whole, lines = paths[1:4].to_text().splitlines(), paths[1:4].to_text(width=90).splitlines()
+    assert paths[1:4].to_text(width=max(map(len, whole))).splitlines() == whole
+    assert max(map(len, lines)) <= 90 < max(map(len, whole))
+    heads = [at for at, line in enumerate(lines) if not line.startswith("  ")]
+    assert len(heads) == 4  # the titles and three images
+    for wide, start, end in zip(whole[1:], heads[1:], [*heads[2:], len(lines)], strict=True):
+        path = " ".join(" ".join(lines[start + 1 : end]).split())
+        assert wide.split() == [*lines[start].split()[:3], *path.split(), *lines[start].split()[3:]]
+    with pytest.raises(nph.InputError, match="width is 0; expected"):
+        paths.to_text(width=0)
