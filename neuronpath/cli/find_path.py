@@ -104,7 +104,7 @@ def find_path(
         print(f"\n{paths.summary()}")
         if paths.settings.units == "both":
             print(
-                "h2+224: head 2 and neuron 224 of a block, block 0 first; in brackets: no unit of the kind helps there"
+                "h2+224: head 2 and neuron 224 of a block, block 0 first; in brackets: a unit of negative attribution"
             )
         settings, undone = paths.settings, int((~paths.converged).sum())
         if settings.influence == "live" and settings.baseline == "zero" and images:

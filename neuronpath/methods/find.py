@@ -183,7 +183,7 @@ def find_path(
                 for units, factor in ((found.units, 0.0), (found.units, 2.0), (control, 0.0))
             ]
             if way.ablates:
-                influence = live_influence_of(run, found.units, rule, search.ablated, ablated[0].value)
+                influence = live_influence_of(run, found.units, rule, search.ablated, ablated[0].value, found.clean)
             else:
                 influence = influence_of(run, found.units, rule, found.gradients, found.n_steps)
             parts.append(_as_paths(run, found, influence, ablated, settings, first, namer_for(run, class_names)))

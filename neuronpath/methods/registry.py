@@ -38,6 +38,7 @@ class Found:
     converged: Tensor | None = None  # (B,): whether the search ended because nothing raised the objective any more
     gradients: Tensor | None = None  # (B, S, T, K): G on the path, where it is known
     n_steps: int = 0  # the nodes that it is known with
+    clean: Tensor | None = None  # (B, S, K): F's derivatives to the path's gates in the clean run, where they are known
 
 
 Locator = Callable[[CleanRun, Search], Found]

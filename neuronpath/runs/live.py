@@ -15,9 +15,16 @@ from .quadrature import nodes_and_weights
 
 
 def live_influence_of(
-    run: CleanRun, path: Tensor, quadrature: Quadrature, ablated: Ablated = None, without: Tensor | None = None
+    run: CleanRun,
+    path: Tensor,
+    quadrature: Quadrature,
+    ablated: Ablated = None,
+    without: Tensor | None = None,
+    clean: Tensor | None = None,
 ) -> Influence:
-    """The live joint influence of ``path`` (B, S, K); it has no score, which is NaN. ``without`` is F(0) (B,), where it is known.
+    """The live joint influence of ``path`` (B, S, K); it has no score, which is NaN.
+
+    ``without`` is F(0) (B,), ``clean`` F's derivatives to the path's gates at alpha = 1, (B, S, K), where they are known.
 
     Where the number of nodes is left to us, nodes are added to the images that need them until delta is within tolerance; a node
     that was run before is not run again.
@@ -26,7 +33,7 @@ def live_influence_of(
     attribution = torch.zeros(path.shape, dtype=change.dtype, device=path.device)
     steps, todo = torch.zeros_like(run.rows), run.rows
     delta = torch.zeros_like(change)
-    at: dict[float, Tensor] = {}  # alpha -> (B, S, K), the derivatives there
+    at = {} if clean is None else {1.0: clean.to(attribution)}  # alpha -> (B, S, K), the derivatives there
     for n_steps in quadrature.attempts:
         nodes = list(zip(*map(np.ndarray.tolist, nodes_and_weights(quadrature.method, n_steps)), strict=True))
         new = [alpha for alpha, _ in nodes if alpha not in at]
