@@ -79,6 +79,19 @@ def circuits(file: str, label: str) -> Iterator[str]:
                    f"{row['F+B, median']:.0f}", *shares, percent(row["flips"]))  # fmt: skip
 
 
+def default_path(file: str, label: str) -> Iterator[str]:
+    for row in rows_of(file):
+        takes, flips, random = (
+            "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * figure for figure in row[name]))
+            for name in ("takes", "flips", "random takes")
+        )
+        what = row["baseline"] + ", neurons alone" * (row["units"] == "neurons")
+        what += ', `effort="thorough"`' * (row["effort"] == "thorough")
+        yield line(
+            f"{label}, {row['n']}", what, takes, flips, random, percent(row["negative"], 1), f"{row['nodes']:.0f}"
+        )
+
+
 def scoreboard(file: str) -> Iterator[str]:
     def shown(figures: tuple[float, float, float], form: str, unit: str = "") -> str:
         value, low, high = (format(100 * figure if unit else figure, form) for figure in figures)
@@ -107,8 +120,9 @@ def planted() -> Iterator[str]:
 
 def features(file: str, label: str) -> Iterator[str]:
     for called, row in zip((f"{label}: on paths", "random units"), rows_of(file), strict=True):
-        yield line(called, percent(row["made"]), f"{row['made / best real']:.2f}", f"{row['top']:.2f}", f"{row['random']:.2f}", row["lead"],
-                   percent(row["named"]), f"{row['AUROC']:.2f}", percent(row["favourites"]))  # fmt: skip
+        above, top, random, score = (f"{row[name]:.2f}" for name in ("made / best real", "top", "random", "AUROC"))
+        named, favourites = (percent(row[name]) for name in ("named", "favourites"))
+        yield line(called, percent(row["made"]), above, top, random, row["lead"], named, score, favourites)
 
 
 def pruned_speed() -> Iterator[str]:
@@ -132,6 +146,9 @@ TABLES = {  # name -> the page, and the table's rows in it
     "scoreboard, digits": ("faithfulness", lambda: scoreboard("scoreboard")),
     "scoreboard, MNIST": ("faithfulness", lambda: scoreboard("scoreboard-mnist")),
     "scoreboard, ViT-S/14": ("faithfulness", lambda: scoreboard("scoreboard-vits14")),
+    "default path, digits": ("faithfulness", lambda: default_path("default_path", "digits")),
+    "default path, MNIST": ("faithfulness", lambda: default_path("default_path-mnist", "ViT of MNIST")),
+    "default path, ViT-S/14": ("faithfulness", lambda: default_path("default_path-vits14", "ViT-S/14 of CIFAR-10")),
     "planted": ("faithfulness", planted),
     "features, digits": ("features", lambda: features("features", "digits, 360")),
     "features, ViT-S/14": ("features", lambda: features("features-vits14", "DINOv2 ViT-S/14 on CIFAR-10, 400")),
