@@ -12,7 +12,7 @@ from neuronpath.cli import main as cli
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "llms.txt"
 COMMANDS = {"find-path": "find_path", "neuronpath circuit": "circuit", "neuronpath evaluate": "evaluate",
-            "neuronpath run": "run_data_set", "neuronpath explore": "explore", "neuronpath compress": "compress",
+            "neuronpath run": "run_data_set", "neuronpath benchmark": "benchmark", "neuronpath explore": "explore", "neuronpath compress": "compress",
             "prune-experiment": "prune_experiment"}  # fmt: skip
 HEAD = """# neuronpath
 
@@ -39,6 +39,7 @@ with nph.remove(model, paths):
 - The model is left exactly as it was. Files are never overwritten without `overwrite=True`.
 - A unit is `(block, neuron)`, `("head", block, index)` or `nph.Unit`. B images, S sites (for "both" each block's heads before its
   neurons), K units a site: `paths.units` is (B, S, K).
+- Interventions act on their paths' tokens; on a plain list of units on those that the head pools: `tokens="all"` for all.
 - Read a figure beside its control: `paths.left` beside `paths.random_left`; "random" in `nph.evaluate`.
 """
 TAIL = """
@@ -47,6 +48,8 @@ TAIL = """
 - docs/index.md: start. docs/concepts.md: exact definitions. docs/reading.md: what the printed figures mean.
 - docs/own-images.md, docs/own-model.md: images, data sets, checkpoints, models of one's own.
 - docs/circuits.md, docs/edges.md, docs/faithfulness.md, docs/classes.md, docs/pruning.md, docs/pictures.md: what to do with units.
+- docs/data-sets.md, docs/benchmark.md, docs/gpu.md: many images, measuring a model, GPUs. docs/features.md, docs/explorer.md,
+  docs/recursive.md: what a unit means, the page in the browser, looped and low-rank models. docs/limits.md, docs/paper.md: what doesn't hold.
 - docs/reference.md (built by `make docs`): every argument. docs/developing.md: how to add a model family, a method, a picture.
 """
 

@@ -59,7 +59,7 @@ def find_path(
         DETAILS(metavar="RULE", help="Of the integral: gausslegendre, riemann_left, ... [default: the method's own]"),
     ] = None,
     n_steps: Annotated[int | None, DETAILS(help="Quadrature nodes. [default: as many as needed]")] = None,
-    seed: Annotated[int, DETAILS(help="Of method random.")] = 0,
+    seed: Annotated[int, DETAILS(help="Of method random, of the random control, and of resample.")] = 0,
     precision: Annotated[Precision | None, DETAILS(help="What the model runs in. [default: its own]")] = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",

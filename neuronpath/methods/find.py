@@ -95,7 +95,7 @@ def find_path(
             of |F(1) - F(0)|.
         precision: "bf16" runs the model in bfloat16 and accumulates in float32; None runs it as it is.
         internal_batch_size: rows (an image at a node) run at once; None fits them to the memory. It doesn't change the result.
-        seed: of method "random".
+        seed: of method "random", of the random path that is the control, and of "resample".
         names: B names for the images; None takes a Source's ids, and numbers others.
         class_names: a name for each class, or {class: name} for some; None are the model's own, or ImageNet's where it has as many.
         progress: True shows a bar; a tqdm bar of your own is moved on by one an image.
