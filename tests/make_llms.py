@@ -12,8 +12,8 @@ from neuronpath.cli import main as cli
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "llms.txt"
 COMMANDS = {"find-path": "find_path", "neuronpath circuit": "circuit", "neuronpath evaluate": "evaluate",
-            "neuronpath run": "run_data_set", "neuronpath benchmark": "benchmark", "neuronpath explore": "explore", "neuronpath compress": "compress",
-            "prune-experiment": "prune_experiment"}  # fmt: skip
+            "neuronpath run": "run_data_set", "neuronpath benchmark": "benchmark", "neuronpath explore": "explore",
+            "neuronpath compress": "compress", "prune-experiment": "prune_experiment"}  # fmt: skip
 HEAD = """# neuronpath
 
 > A Python library that finds which attention heads and MLP neurons a vision transformer's decision hangs on, removes them for real,
@@ -49,7 +49,8 @@ TAIL = """
 - docs/own-images.md, docs/own-model.md: images, data sets, checkpoints, models of one's own.
 - docs/circuits.md, docs/edges.md, docs/faithfulness.md, docs/classes.md, docs/pruning.md, docs/pictures.md: what to do with units.
 - docs/data-sets.md, docs/benchmark.md, docs/gpu.md: many images, measuring a model, GPUs. docs/features.md, docs/explorer.md,
-  docs/recursive.md: what a unit means, the page in the browser, looped and low-rank models. docs/limits.md, docs/paper.md: what doesn't hold.
+  docs/recursive.md: what a unit means, the page in the browser, looped and low-rank models.
+- docs/limits.md, docs/paper.md: what doesn't hold.
 - docs/reference.md (built by `make docs`): every argument. docs/developing.md: how to add a model family, a method, a picture.
 """
 

@@ -49,7 +49,7 @@ class NeuronPaths:
     score: Tensor
     """(B,): the joint attribution score; NaN for live influence, which has none."""
     output_change: Tensor
-    """(B,): F(1) - F(0), which attributions sum to: of live influence ``removal``, else what the output loses while all others are held."""
+    """(B,): F(1) - F(0): of live influence ``removal``, else what the output loses while all other units are held."""
     delta: Tensor
     """(B,): the quadrature's error."""
     n_steps: Tensor
