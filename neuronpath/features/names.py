@@ -139,6 +139,8 @@ def image_text_pair(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[list[str]], Tensor]]:
     """The two functions that :func:`name_units` wants, of a CLIP or SigLIP of transformers or open_clip.
 
+    Images are normalised as the joint model wants them: open_clip's models know how, of transformers' all but SigLIP as CLIP does.
+
     Args:
         model: it: of transformers with ``get_image_features`` and ``get_text_features``, of open_clip with ``encode_image`` and
             ``encode_text``.
@@ -152,7 +154,11 @@ def image_text_pair(
         raise InputError(
             f"{type(model).__name__} is no joint image-text model; expected one of transformers or open_clip"
         )
-    own_mean, own_std = (torch.tensor(each)[:, None, None] for each in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+    config, visual = getattr(model, "config", None), getattr(model, "visual", None)
+    sigmoid = hugging and str(getattr(config, "model_type", "")).startswith("siglip")
+    plain = (0.5,) * 3 if sigmoid else None
+    own_mean = torch.tensor(plain or getattr(visual, "image_mean", None) or OPENAI_CLIP_MEAN)[:, None, None]
+    own_std = torch.tensor(plain or getattr(visual, "image_std", None) or OPENAI_CLIP_STD)[:, None, None]
     mean_, std_ = (torch.tensor(each)[:, None, None] for each in (mean, std))
 
     def see(images: Tensor) -> Tensor:
@@ -163,8 +169,13 @@ def image_text_pair(
 
     def read(words: list[str]) -> Tensor:
         device = next(model.parameters()).device
+        if sigmoid:  # reads the last token, and was trained with padding to its full length, unmasked
+            most = config.text_config.max_position_embeddings
+            said = text(words, padding="max_length", truncation=True, max_length=most, return_tensors="pt")
+            return _vectors(model.get_text_features(input_ids=said["input_ids"].to(device)))  # type: ignore[operator]
         if hugging:
-            return _vectors(model.get_text_features(**text(words, padding=True, return_tensors="pt").to(device)))  # type: ignore[operator]
+            said = text(words, padding=True, truncation=True, return_tensors="pt")
+            return _vectors(model.get_text_features(**said.to(device)))  # type: ignore[operator]
         return _vectors(model.encode_text(text(words).to(device)))  # type: ignore[operator]
 
     return see, read
@@ -216,7 +227,7 @@ def _by_labels(
     def named(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         member = np.eye(numbers.max() + 1)[numbers]
         here, there = (_auroc(r, member[half]) for r, half in zip(ranks, halves, strict=True))
-        best = here.argmax(1)
+        best = np.where(member[~first].any(0), here, -1).argmax(1)  # a class that the other half lacks has no score
         return best, there[np.arange(len(best)), best]
 
     best, score = named(numbers)

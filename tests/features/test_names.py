@@ -103,3 +103,60 @@ def test_a_joint_model_of_transformers():
 def test_bad_input(demo, options, message):
     with pytest.raises(nph.InputError, match=message):
         nph.name_units(demo[0], demo[1][:6], [(1, 3)], **options)
+
+
+def test_a_class_of_one_image_takes_no_name(demo):
+    """A unit's favourite image alone in a class would tell it best of all, and has no other half to be scored on."""
+    model, images, labels = demo
+    units = [("head", 7, h) for h in range(4)]
+    favourites = nph.most_active(model, images[:200], units, 1)[1][:, 0]
+    for row, favourite in enumerate(favourites.tolist()):
+        changed = labels[:200].clone()
+        changed[favourite] = 99
+        named = nph.name_units(model, images[:200], units, changed, controls=50).iloc[row]
+        assert named["name"] == named["best"] != "99"
+        assert named["score"] > 0.6
+
+
+@pytest.mark.parametrize("longest", ["dog", "a very long word"])
+def test_siglip_reads_words_and_images_as_it_was_trained(longest):
+    """As SigLIP's own processor makes them: words padded to the full length, whatever stands beside them; grey is 0."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SiglipConfig(
+        text_config={
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 100,
+            "max_position_embeddings": 24,
+        },
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32,
+            "patch_size": 16,
+        },
+    )  # fmt: skip
+    torch.manual_seed(0)
+    siglip = transformers.SiglipModel(config).eval()
+
+    def tokenizer(words, padding=False, max_length=24, **_):
+        rows = [[5 + ord(letter) % 90 for letter in word] for word in words]
+        width = max_length if padding == "max_length" else max(map(len, rows))
+        ids = torch.tensor([row + [1] * (width - len(row)) for row in rows])
+        return transformers.BatchEncoding({"input_ids": ids, "attention_mask": (ids != 1).long()})
+
+    see, read = nph.image_text_pair(siglip, tokenizer, (0.5,) * 3, (0.25,) * 3, 32)
+    with torch.no_grad():
+        ids = tokenizer(["cat"], padding="max_length")["input_ids"]
+        expected = siglip.text_model(input_ids=ids).pooler_output
+        assert torch.allclose(read(["cat", longest])[:1], expected, atol=1e-6)
+        grey = siglip.vision_model(pixel_values=torch.zeros(1, 3, 32, 32)).pooler_output
+        assert torch.allclose(see(torch.zeros(1, 3, 32, 32)), grey, atol=1e-5)
+
+
+def test_images_for_open_clip_are_normalised_as_it_says():
+    class Joint(torch.nn.Linear):
+        def encode_image(self, images):
+            return images.flatten(1)
+
+    model = Joint(1, 1)
+    model.visual = torch.nn.Identity()
+    model.visual.image_mean, model.visual.image_std = (0.5, 0.25, 0.0), (0.5, 0.5, 2.0)
+    see, _ = nph.image_text_pair(model, str, (0.5,) * 3, (1.0,) * 3, 2)
+    assert torch.allclose(see(torch.zeros(1, 3, 2, 2)).view(3, 4), torch.tensor([[0.0], [0.5], [0.25]]).expand(3, 4))
