@@ -7,7 +7,7 @@ from torch import nn
 
 from ..checks import checked
 from ..data.given import Images, sliceable
-from ..models.outputs import Output
+from ..models.outputs import Output, output_name
 from ..paths.neuron_paths import NeuronPaths
 from ..runs.alpha import along_path
 from ..runs.quadrature import nodes_and_weights
@@ -52,20 +52,21 @@ def plot_alpha(
     if gradient:
         ax.fill_between(alpha, curve, color=BLUE, alpha=0.15, linewidth=0)
         ax.axhline(0, color=LINE, linewidth=0.8)
-    name = output_label(path)
+    own = output is None or output_name(output) == path.settings.output
+    name = output_label(path, None if output is None else output_name(output))
     tidy(ax)
     ax.set(
         xlabel=r"$\alpha$: the path's units, as a share of their clean values",
         ylabel=f"slope of {name}" if gradient else name,
     )
-    change, delta = float(path.output_change[0]), float(path.delta[0])
-    ax.set_title(f"F(1) - F(0) = {change:.4g}, delta {delta:.1e}", fontsize=10)
+    change = float(path.output_change[0] if own else along.value[0, -1] - along.value[0, 0])
+    ax.set_title(f"F(1) - F(0) = {change:.4g}" + f", delta {float(path.delta[0]):.1e}" * own, fontsize=10)
     ax.legend(frameon=False, fontsize=SMALL)
     return figure
 
 
-def output_label(path: NeuronPaths) -> str:
-    """What F is, in words, for a path of one image."""
-    kind, target = path.settings.output, int(path.target[0])
+def output_label(path: NeuronPaths, output: str | None = None) -> str:
+    """What F is, in words, for a path of one image; None is the path's own."""
+    kind, target = output or path.settings.output, int(path.target[0])
     words = {"prob": "probability", "logit": "logit", "sigmoid": "sigmoid"}.get(kind, str(kind))
     return words if target < 0 else f"{words} of class {plain(path.name_of(target))}"

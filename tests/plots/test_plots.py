@@ -491,6 +491,20 @@ def test_along_a_path_of_an_output_of_ones_own(demo):
     assert line.get_ydata()[-1] - line.get_ydata()[0] == pytest.approx(float(paths.output_change[0]), abs=1e-4)
 
 
+def test_another_output_along_a_path_is_named_and_measured(demo, paths):
+    """Frozen as in the clean run at alpha = 1: there F is the model's own logit."""
+    model, images, _ = demo
+    ax = plots.plot_alpha(model, images[:3], paths, 1, output="logit", n_points=3).axes[0]
+    value = ax.lines[0].get_ydata()
+    with torch.no_grad():
+        assert value[-1] == pytest.approx(float(model(images[:3])[1, paths.target[1]]), abs=1e-4)
+    assert ax.get_ylabel().startswith("logit of class")
+    assert ax.get_title() == f"F(1) - F(0) = {value[-1] - value[0]:.4g}"
+    own = plots.plot_alpha(model, images[:3], paths, 1, output="prob", n_points=3).axes[0]
+    assert own.get_ylabel().startswith("probability of class")
+    assert own.get_title().startswith(f"F(1) - F(0) = {float(paths.output_change[1]):.4g}, delta ")
+
+
 def test_names_are_shown_letter_by_letter(demo):
     name = "a $x^{$ of 5_a"
     paths = nph.find_path(demo[0], demo[1][:1], names=["/folder/" + name])
