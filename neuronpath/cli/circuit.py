@@ -77,6 +77,8 @@ def circuit(
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size, limit)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
+    if out is not None:
+        check_result_name(out, map(str, source.files))
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     look = partial(
         find_circuit, target=class_of(target), criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,

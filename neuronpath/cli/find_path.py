@@ -89,6 +89,8 @@ def find_path(
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size, limit)
     check_spared([out, plot, report], [*source.files, checkpoint, class_names])
+    if out is not None:
+        check_result_name(out, map(str, source.files))
     others = open_reference(reference, baseline, images, source.model)
     look = partial(
         find, target=class_of(target), units=units, method=method, objective=objective, effort=effort, preset=preset, top_k=top_k,

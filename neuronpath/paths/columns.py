@@ -32,6 +32,7 @@ _UNIT = pa.struct([("block", pa.int32()), ("kind", pa.string()), ("index", pa.in
 
 def paths_table(paths: "NeuronPaths") -> pa.Table:
     """A row an image: id, the figures, and the lists units, activations and attribution, S x K long, site by site."""
+    check_utf8(paths.names)
     columns: dict[str, pa.Array] = {"id": pa.array(paths.names, pa.string())}
     for name in _tensors(type(paths)):
         values = getattr(paths, name)
@@ -41,6 +42,7 @@ def paths_table(paths: "NeuronPaths") -> pa.Table:
 
 def circuits_table(circuits: "Circuit") -> pa.Table:
     """A row an image: id, the figures, and the list units, each with block, kind and index, the most important first."""
+    check_utf8(circuits.names)
     columns: dict[str, pa.Array] = {"id": pa.array(circuits.names, pa.string())}
     columns[UNITS] = pa.array([[unit._asdict() for unit in units] for units in circuits.units], pa.list_(_UNIT))
     columns |= {name: _column(getattr(circuits, name)) for name in _tensors(type(circuits))}
@@ -131,12 +133,23 @@ def is_parquet(path: str | os.PathLike) -> bool:
     return isinstance(path, str | os.PathLike) and str(path).lower().endswith(".parquet")
 
 
-def check_result_name(path: str | os.PathLike) -> None:
-    """Refuse a name by which others would take the file for something that it isn't."""
+def check_utf8(names: Iterable[str]) -> None:
+    """Refuse names that Parquet can't hold: names of files needn't be text."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{name} is no UTF-8, which .parquet wants of names; expected .json for it") from None
+
+
+def check_result_name(path: str | os.PathLike, names: Iterable[str] = ()) -> None:
+    """Refuse a name by which others would take the file for something that it isn't, and one of a kind that can't hold these names."""
     if os.path.splitext(path)[1].lower() not in (".json", ".parquet"):
         raise InputError(
             f"{path} names no kind of file that results are written as; expected .json or .parquet (to_frame() makes other tables)"
         )
+    if is_parquet(path):
+        check_utf8(names)
 
 
 def write_result(

@@ -45,6 +45,12 @@ def digit(tmp_path: Path) -> Path:
     return path
 
 
+def test_names_that_parquet_cant_hold_are_refused_before_the_work(find_path, digit, tmp_path, monkeypatch):
+    odd = digit.rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    monkeypatch.setattr("neuronpath.methods.find_path", pytest.fail)
+    refused(find_path(odd, "--out", tmp_path / "p.parquet"), r"caf\udce9.png is no UTF-8", "expected .json")
+
+
 def test_without_arguments_one_digit_of_each_class(find_path, tmp_path):
     result = find_path("--out", tmp_path / "p.json", "--plot", tmp_path / "p.png")
     assert result.code == 0

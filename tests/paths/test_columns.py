@@ -1,6 +1,7 @@
 """Results as Parquet: the same as JSON, and refused in one line where damaged."""
 
 import json
+import os
 
 import pandas as pd
 import pyarrow as pa
@@ -62,3 +63,13 @@ def test_damaged_files_are_refused_in_one_line(paths, tmp_path):
         with pytest.raises(nph.InputError, match=r"p\.parquet") as refusal:
             nph.NeuronPaths.load(file)
         assert "\n" not in str(refusal.value)
+
+
+def test_names_that_are_no_utf_8_are_refused(paths, demo, tmp_path):
+    odd = paths.renamed([os.fsdecode(b"caf\xe9.png"), "b", "c"])
+    circuits = nph.find_circuit(demo[0], demo[1][:1], controls=False, names=odd.names[:1])
+    for result in (odd, circuits):
+        with pytest.raises(nph.InputError, match=r"^caf\\udce9\.png is no UTF-8, which \.parquet wants of names"):
+            result.save(tmp_path / "p.parquet")
+        assert type(result).load(result.save(tmp_path / "p.json", overwrite=True)) == result
+    assert [file.name for file in tmp_path.iterdir()] == ["p.json"]
