@@ -82,7 +82,7 @@ def find_device(device: str) -> torch.device:
 def _random(name: str, maker: Maker, there: bool, classes: int | None = None, size: int | None = None) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # so that random weights are the same ones every time
+            torch.default_generator.manual_seed(0)  # the same weights every time; torch.manual_seed would seed GPUs too
             return maker.random(classes) if size is None else maker.random(classes, size)
     except Exception as error:  # of the tag of a name, of a folder's files, of the hub
         raise InputError(f"{name} can't be made ({_reason(error, maker, there)}); {_tags_of(name)}") from None

@@ -209,3 +209,13 @@ def test_a_folder_that_transformers_saved(tmp_path):
     config.architectures = ["ViTForImageClassification"]
     config.save_pretrained(tmp_path / "body")
     refuse("lack classifier", str(tmp_path / "body"))
+
+
+def test_random_weights_leave_the_random_numbers_of_cpu_and_gpu_alone(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    state = torch.get_rng_state()
+    first, second = (nph.load_model(TINY, pretrained=False) for _ in range(2))
+    assert same(first, second.state_dict())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not seeded
