@@ -90,11 +90,14 @@ def names_apart(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     if len(parts) > 1 and all(list(part) == [str(i) for i in range(len(part))] for part in parts):
         return tuple(str(i) for i in range(len(names)))
     used, found = set[str](), list[str]()
+    numbers: dict[str, int] = {}  # the last given to every name that came again
     for part in parts:
-        for name in part:
-            number, own = 2, name
-            while own in used:
-                own, number = f"{name} ({number})", number + 1
-            found.append(own)
-        used = set(found)
+        own, called = set(part), dict[str, str]()
+        for name in own & used:
+            called[name] = name
+            while called[name] in used or called[name] in own:
+                numbers[name] = numbers.get(name, 1) + 1
+                called[name] = f"{name} ({numbers[name]})"
+        found += [called.get(name, name) for name in part]
+        used.update(found[-len(part) :])
     return tuple(found)

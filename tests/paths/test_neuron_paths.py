@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import neuronpath as nph
+from neuronpath.paths.tables import names_apart
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -107,6 +109,25 @@ def test_concat_keeps_names_apart(paths):
     assert nph.concat([paths[:2], paths[1:3], paths[:1]]).names == ("a", "b", "b (2)", "c", "a (2)")
     odd = paths[:2].renamed(["a", "a (2)"])
     assert nph.concat([odd, paths[:1], paths[:1]]).names == ("a", "a (2)", "a (3)", "a (4)")
+
+
+def test_concat_keeps_apart_names_that_look_as_if_it_had(paths):
+    odd = paths[:2].renamed(["a", "a (2)"])
+    assert nph.concat([paths[:1], odd]).names == ("a", "a (3)", "a (2)")
+    assert nph.concat([odd, paths[:1], odd]).names == ("a", "a (2)", "a (3)", "a (4)", "a (2) (2)")
+    assert nph.concat([paths[:1], paths[:2].renamed(["a", "a"])]).names == ("a", "a (2)", "a (2)")
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_names_of_many_parts_take_time_in_proportion(alike):
+    def seconds(count):
+        parts = [["a" if alike else f"f{i}"] for i in range(count)]
+        start = time.process_time()
+        names = names_apart(parts)
+        assert len(set(names)) == count
+        return time.process_time() - start
+
+    assert seconds(16_000) < 32 * max(seconds(2_000), 0.005)  # eight times the work, which took 64 times as long
 
 
 def test_concat_is_the_inverse_of_indexing(paths):
