@@ -130,14 +130,14 @@ class Run:
         check_count("n", n)
         check_count("seed", seed, 0)
         self._check_task("find_path", "find_circuit")
-        ends = np.cumsum([_metadata(file).num_rows for file in self.files] or [0])
+        files = self.files  # once: a run that is at work makes more
+        ends = np.cumsum([0, *(_metadata(file).num_rows for file in files)])
         chosen = np.sort(np.random.default_rng(seed).permutation(ends[-1])[:n])
-        parts, start = [], 0
-        for file, end in zip(self.files, ends, strict=True):
+        parts = []
+        for file, start, end in zip(files, ends[:-1], ends[1:], strict=True):
             inside = chosen[(chosen >= start) & (chosen < end)] - start
             if len(inside):
                 parts.append(read_table(file).take(inside))
-            start = end
         if not parts:
             raise InputError(f"{self.folder} has no row yet; expected one at least")
         return _as_result(joined(parts))  # type: ignore[return-value]

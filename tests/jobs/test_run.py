@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -525,3 +526,21 @@ def test_the_docs_query_finds_the_commonest_units(model, photos, tmp_path, monke
     found = duckdb.sql(re.search(r"```sql\n(.*?)```", page, re.DOTALL)[1]).fetchall()
     for (site, unit, images), shares in zip(found, run.frequency(), strict=True):
         assert images == round(40 * float(shares[unit])) == round(40 * float(shares.max())), site
+
+
+def test_a_sample_while_a_shard_appears(tmp_path, monkeypatch):
+    images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    run = nph.run(images, tiny(), tmp_path / "run", shard_size=4, **FAST)
+    whole, first = run.sample(8), run.files[0]
+    read = pq.read_metadata
+
+    def read_and_add(file):
+        shutil.copy(first, first.with_name("000009.parquet"))
+        return read(file)
+
+    monkeypatch.setattr(pq, "read_metadata", read_and_add)
+    assert run.sample(8) == whole
+    for file in run.files:
+        file.unlink()
+    with pytest.raises(nph.InputError, match="has no row yet"):
+        run.sample()
