@@ -159,7 +159,7 @@ def _batches(loader: Iterable[Any], plan: Plan, done: int, kept: Checkpoint | No
     """
     begin = max(0, done - 1) // plan.batches
     for epoch in range(begin, plan.epochs if done < plan.epochs * plan.batches else 0):
-        torch.manual_seed(plan.seed + epoch)
+        torch.manual_seed((plan.seed + epoch) % 2**64)  # what torch takes
         if kept is not None:
             kept.begin_epoch(resumed=epoch == begin)
         for number, batch in enumerate(loader, epoch * plan.batches):

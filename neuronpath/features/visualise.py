@@ -117,7 +117,7 @@ def visualise(
                 [_noise(unit, shape, seed, row // len(here)) for row, unit in enumerate(one.units)]
             ).to(like.device)
             optimiser = torch.optim.Adam([spectrum.requires_grad_()], lr)
-            draw = torch.Generator().manual_seed(seed)
+            draw = torch.Generator().manual_seed(seed % 2**64)
             for step in range(steps):
                 left = 1 - step / steps
                 with torch.enable_grad(), _Sloped() if left > 0.5 else nullcontext():
@@ -188,7 +188,7 @@ class _Sloped(TorchFunctionMode):
 def _noise(unit: Unit, shape: tuple[int, int, int], seed: int, start: int) -> Tensor:
     """A spectrum (C, H, W // 2 + 1, 2) to begin with, a unit's by itself."""
     channels, height, width = shape
-    draw = torch.Generator().manual_seed(seed * 2**31 + zlib.crc32(repr((*unit, start)).encode()))
+    draw = torch.Generator().manual_seed((seed * 2**31 + zlib.crc32(repr((*unit, start)).encode())) % 2**64)
     return 0.01 * torch.randn(channels, height, width // 2 + 1, 2, generator=draw)
 
 

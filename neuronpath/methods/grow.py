@@ -260,7 +260,7 @@ def random_like(mask: Tensor, widths: Sequence[int], kinds: Sequence[str], seed:
     drawn = torch.zeros_like(mask)
     where = torch.tensor([kind == "head" for kind, width in zip(kinds, widths, strict=True) for _ in range(width)])
     for i, image in enumerate(images):
-        draw = torch.Generator().manual_seed(seed * 2**31 + image)
+        draw = torch.Generator().manual_seed((seed * 2**31 + image) % 2**64)  # what torch takes
         for of_kind in (where, ~where):
             among = of_kind.nonzero()[:, 0]
             count = int((mask[i].cpu() & of_kind).sum())

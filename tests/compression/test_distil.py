@@ -235,3 +235,11 @@ def test_a_loader_that_shuffles(demo, looped):
         student = copy.deepcopy(looped)
         found.append(as_logits(nph.distil(student, model, loader, 2), images[:4]))
     assert torch.equal(*found)
+
+
+def test_a_seed_beyond_those_that_torch_takes(demo, looped):
+    model, images, _ = demo
+    one, two = (
+        as_logits(nph.distil(copy.deepcopy(looped), model, [images[:8]], seed=seed), images[:2]) for seed in (2**64, 0)
+    )
+    assert torch.equal(one, two)

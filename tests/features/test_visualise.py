@@ -78,3 +78,9 @@ def test_colour(random_vit):
 def test_bad_input(demo, options, message):
     with pytest.raises(nph.InputError, match=message):
         nph.visualise(demo[0], [(1, 3)], **options)
+
+
+def test_seeds_beyond_those_that_torch_takes(demo):
+    made = [nph.visualise(demo[0], [(4, 163)], steps=1, seed=seed).pixels for seed in (2**70, 2**70, 2**70 + 1)]
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])

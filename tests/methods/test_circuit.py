@@ -187,3 +187,12 @@ def test_a_piece_that_memory_does_not_hold_counts_once(random_vit, random_images
     circuit = nph.find_circuit(model, images, criterion="both", controls=False, internal_batch_size=4)
     assert circuit.units == expected.units
     assert torch.equal(circuit.cost, expected.cost)
+
+
+def test_seeds_beyond_those_that_torch_takes(demo):
+    model, images, _ = demo
+    one, two = (nph.find_circuit(model, images[:2], seed=2**33) for _ in range(2))
+    assert one == two
+    ranked = [nph.importance(model, images[:1], by="random", seed=seed) for seed in (2**64, 0, 1)]
+    assert torch.equal(ranked[0][0], ranked[1][0])
+    assert not torch.equal(ranked[0][0], ranked[2][0])
