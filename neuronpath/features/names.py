@@ -1,6 +1,7 @@
 """Names for units: the class that a unit tells from the others, or the word that its favourite images have in common."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,8 @@ def image_text_pair(
         raise InputError(
             f"{type(model).__name__} is no joint image-text model; expected one of transformers or open_clip"
         )
-    config, visual = getattr(model, "config", None), getattr(model, "visual", None)
+    config: Any = getattr(model, "config", None)
+    visual = getattr(model, "visual", None)
     sigmoid = hugging and str(getattr(config, "model_type", "")).startswith("siglip")
     plain = (0.5,) * 3 if sigmoid else None
     own_mean = torch.tensor(plain or getattr(visual, "image_mean", None) or OPENAI_CLIP_MEAN)[:, None, None]
