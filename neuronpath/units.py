@@ -74,7 +74,7 @@ def kinds_named(units: Sequence[Unit]) -> Units:
 
 
 def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -> Tensor:
-    """Units a site, (S,), (S, K) or (B, S, K), as (B, S, K) int64, checked against the sites' widths."""
+    """Units a site, (S,), (S, K) or (B, S, K), as (B, S, K) int64 on the CPU, checked against the sites' widths."""
     kinds = f"{units_named(places)}" if units_named(places) != "both" else "units"
     index = as_numbers(kinds, units)
     if index.is_floating_point() or index.dtype == torch.bool:
@@ -102,9 +102,9 @@ def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -
 
 
 def as_numbers(name: str, units: Tensor | Sequence) -> Tensor:
-    """Units by site as a tensor, whatever they were given in."""
+    """Units by site as a tensor on the CPU, whatever they were given in."""
     try:
-        return units if isinstance(units, Tensor) else torch.as_tensor(np.asarray(units))
+        return units.cpu() if isinstance(units, Tensor) else torch.as_tensor(np.asarray(units))
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {shown(units)}; expected whole numbers, one or more for each block") from None
 

@@ -110,7 +110,7 @@ def check_range(target: Tensor, n_classes: int) -> None:
 
 
 def as_target(target: int | Sequence[int] | Tensor | np.ndarray | None, n_images: int) -> Tensor | None:
-    """One class an image (B,), or None for the predicted ones."""
+    """One class an image (B,) on the CPU, or None for the predicted ones."""
     if target is None:
         return None
     if odd := odd_tensor(target):
@@ -128,4 +128,4 @@ def as_target(target: int | Sequence[int] | Tensor | np.ndarray | None, n_images
         classes = classes.expand(n_images)
     if classes.shape != (n_images,):
         raise InputError(f"target has shape {tuple(classes.shape)}; expected one class or ({n_images},), one an image")
-    return classes.long()
+    return classes.long().cpu()

@@ -92,7 +92,7 @@ class NeuronPaths:
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor | np.ndarray) -> "NeuronPaths":
         """Some of the images, as NeuronPaths again; a single index gives one image's (B = 1)."""
         try:
-            chosen = np.atleast_1d(np.arange(len(self))[index if not isinstance(index, Tensor) else index.numpy()])
+            chosen = np.atleast_1d(np.arange(len(self))[index.cpu().numpy() if isinstance(index, Tensor) else index])
         except IndexError as error:
             raise IndexError(f"{error}; there are {len(self)} paths") from None
         rows = torch.from_numpy(chosen)
