@@ -36,25 +36,31 @@ def ablation(vit: ViT, baseline: Baseline, reference: Tensor | None, n_images: i
     ablated = ablated_by(vit, baseline, reference, n_images, seed)
 
     def of_run(run: CleanRun, first: int) -> Ablated:
-        return ablated(run.pixels, run.answer.argmax(-1) if run.target is None else run.target, first)
+        target = run.answer.argmax(-1) if run.target is None else run.target
+        return ablated(run.pixels, target, first, run.pieces.size)  # a run that was put together is of many images
 
     return of_run
 
 
 def ablated_by(
     vit: ViT, baseline: Baseline, reference: Tensor | None, n_images: int, seed: int = 0
-) -> Callable[[Tensor, Tensor, int], Ablated]:
-    """What gives the ablated channels of images (B, C, H, W), the classes (B,) they are explained by, and the first one's number."""
+) -> Callable[..., Ablated]:
+    """What gives the ablated channels of images (B, C, H, W), the classes (B,) they are explained by, and the first one's number.
+
+    A fourth argument says how many images are run at a time; without it all are.
+    """
     check_reference(baseline, reference, n_images)
     if reference is None:
-        return lambda _images, _target, _first: None
+        return lambda *_: None
     if baseline == "mean":
         means = mean_channels(vit, reference)
-        return lambda _images, _target, _first: means
+        return lambda *_: means
     if baseline == "paired":
-        return lambda images, _target, first: _channels(vit, reference[first : first + len(images)])[0]
+        return lambda images, _target, first, *size: _channels(vit, reference[first : first + len(images)], *size)[0]
     classes = torch.cat([_channels(vit, part)[1].argmax(-1).cpu() for part in reference.split(BATCH)])
-    return lambda images, target, _first: _channels(vit, reference[_drawn(images, target, classes, seed)])[0]
+    return lambda images, target, _first, *size: _channels(
+        vit, reference[_drawn(images, target, classes, seed)], *size
+    )[0]
 
 
 def check_reference(baseline: Baseline, reference: Tensor | None, n_images: int) -> None:
@@ -92,16 +98,23 @@ def _drawn(pixels: Tensor, targets: Tensor, classes: Tensor, seed: int) -> Tenso
     return torch.cat(found)
 
 
-def _channels(vit: ViT, images: Tensor) -> tuple[list[Tensor], Tensor]:
+def _channels(vit: ViT, images: Tensor, at_once: int | None = None) -> tuple[list[Tensor], Tensor]:
     """Every site's channels (B, T, C) on the tokens that units are read on, and the model's output."""
     found: dict[int, Tensor] = {}
+    answers: list[Tensor] = []
+    at_once = at_once or len(images)
 
     def keep(site: int, channels: Tensor) -> None:
-        found[site] = vit.split(channels)[0].clone()
+        here = vit.split(channels)[0]
+        if site not in found:
+            found[site] = here.new_empty(len(images), *here.shape[1:])
+        found[site][start : start + len(here)] = here
 
     with at_rest(vit.model), visited(vit.model, vit.sites, keep):
-        answer = run_model(vit.model, images.to(next(vit.model.parameters())))
-    return [found[site] for site in range(len(vit.sites))], answer
+        for start in range(0, len(images), at_once):
+            part = images[start : start + at_once]
+            answers.append(run_model(vit.model, part.to(next(vit.model.parameters()))))
+    return [found[site] for site in range(len(vit.sites))], torch.cat(answers)
 
 
 def mean_channels(vit: ViT, reference: Tensor) -> list[Tensor]:

@@ -9,7 +9,9 @@ import torch
 from small import as_logits
 
 import neuronpath as nph
+from neuronpath.models.outputs import run_model
 from neuronpath.paths.statistics import halves_of
+from neuronpath.runs import baselines
 
 
 def with_only(vit, images, on, gone=None):
@@ -157,6 +159,20 @@ def test_whatever_the_batches(digits):
     for again in others:
         assert again.units == one.units
         np.testing.assert_allclose(again.figures["mean"], one.figures["mean"], atol=1e-4)
+
+
+def test_others_values_are_run_a_few_images_at_a_time(digits, monkeypatch):
+    """What units are on the images drawn comes from as many at a time as all else, and is what it is without that limit."""
+    model, images, labels, reference, _ = digits
+    options = {"units": "heads", "baseline": "resample", "reference": reference[:40]}
+    whole = nph.class_circuit(model, images[labels == 5][:24], 5, **options)[5]
+    sizes = []
+    monkeypatch.setattr(baselines, "run_model", lambda *of: sizes.append(len(of[1])) or run_model(*of))
+    few = nph.class_circuit(model, images[labels == 5][:24], 5, **options, internal_batch_size=4)[5]
+    assert sizes[0] == 40  # the references' classes
+    assert max(sizes[1:]) == 4
+    assert few.units == whole.units
+    np.testing.assert_allclose(few.figures["mean"], whole.figures["mean"], atol=1e-5)
 
 
 def test_one_image_is_its_own_circuit(digits):
