@@ -111,13 +111,13 @@ def faithfulness(
         ranking = _ranked(chosen, images, vit, seed)
     elif callable(ranking) and not isinstance(ranking, type | nn.Module):
         ranking = ranking(vit, images, target)
-    order = _order(ranking, len(images), vit)
+    ranking = _checked(ranking, len(images), vit)
     parts = []
     with at_rest(vit.model):
         first = 0
         for run in clean_runs(vit, images, target, "prob", internal_batch_size):
-            here = order[first : first + len(run.rows)].to(run.rows.device)
-            parts.append(_curves(run, here, numbers, ablate(run, first)))
+            order = _order(ranking, slice(first, first + len(run.rows))).to(run.rows.device)
+            parts.append(_curves(run, order, numbers, ablate(run, first)))
             first += len(run.rows)
     return Faithfulness(numbers, *(torch.cat(curves).cpu() for curves in zip(*parts, strict=True)))
 
@@ -151,8 +151,8 @@ def _in_order(chosen: NeuronPaths | Circuit, index: int) -> Sequence[Unit]:
     return [units[i] for i in best.tolist()]
 
 
-def _order(ranking: Any, n_images: int, vit: ViT) -> Tensor:
-    """The units of every image, the most important first, (B, N)."""
+def _checked(ranking: Any, n_images: int, vit: ViT) -> Sequence[Tensor]:
+    """The ranking, a site (U,) or (B, U), if it fits."""
     if not fits(ranking, Sequence[Tensor]):
         raise InputTypeError(f"ranking is {shown(ranking)}; expected a tensor a site")
     shapes = [tuple(values.shape) for values in ranking]
@@ -161,9 +161,16 @@ def _order(ranking: Any, n_images: int, vit: ViT) -> Tensor:
         raise InputError(
             f"ranking has {shapes}; expected {vit.widths} numbers a site, for all images or ({n_images}, ...) for each"
         )
-    flat = torch.cat([values.expand(n_images, -1) for values in ranking], 1)
-    if flat.isnan().any():
+    if any(values.isnan().any() for values in ranking):
         raise InputError("ranking holds NaN; expected numbers")
+    return ranking
+
+
+def _order(ranking: Sequence[Tensor], rows: slice) -> Tensor:
+    """The units of these images, the most important first, (b, N); (1, N) where it is the same for all."""
+    here = [values[None] if values.ndim == 1 else values[rows] for values in ranking]
+    most = max(map(len, here))
+    flat = torch.cat([values.expand(most, -1) for values in here], 1)
     return flat.sort(dim=1, descending=True, stable=True).indices
 
 
@@ -173,7 +180,7 @@ def _curves(run: CleanRun, order: Tensor, numbers: Tensor, ablated: Ablated) -> 
     shape = (len(run.rows), len(numbers))
     alone, without, probability = (torch.zeros(shape, device=order.device) for _ in range(3))
     decided = torch.zeros(shape, dtype=torch.bool, device=order.device)
-    place = order.argsort(1)  # of every unit in the ranking
+    place = order.argsort(1).expand(len(run.rows), -1)  # of every unit in the ranking
     said = run.answer.argmax(1)
 
     def work(piece: slice) -> None:

@@ -149,6 +149,26 @@ def test_a_function_is_asked_once_for_the_units_in_question(demo):
     assert torch.allclose(found.alone, expected.alone, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["one for all", "each its own", "both"])
+def test_rankings_are_sorted_as_they_are_used(random_vit, random_images, kind, monkeypatch):
+    """Once a chunk: of one ranking for all images one row, else the chunk's; the curves are those of all rows at once."""
+    model, images = random_vit(3, depth=2), random_images(3, 7)
+    draw = torch.Generator().manual_seed(0)
+    widths = nph.view(model, "all", "both").widths
+    ranking = [torch.randn(width, generator=draw) for width in widths]
+    own = {"one for all": (), "each its own": range(len(widths)), "both": (1,)}[kind]
+    for site in own:
+        ranking[site] = torch.randn(7, widths[site], generator=draw)
+    rows = []
+    sort = torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda self, *a, **k: rows.append(len(self)) or sort(self, *a, **k))
+    found = nph.faithfulness(model, images, ranking, internal_batch_size=3)
+    assert rows == ([3, 3, 1] if own else [1, 1, 1])
+    whole = nph.faithfulness(model, images, [each.expand(7, -1) for each in ranking], internal_batch_size=3)
+    for name in ("alone", "without", "probability_alone", "decided_without"):
+        assert torch.equal(getattr(found, name), getattr(whole, name))
+
+
 def test_concat(demo):
     model, images, _ = demo
     parts = [nph.faithfulness(model, images[at], nph.rank_units, k=[3]) for at in (slice(2), slice(2, 5))]
