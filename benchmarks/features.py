@@ -24,7 +24,7 @@ from common import options, report
 from torch import Tensor, nn
 
 import neuronpath as nph
-from neuronpath.paths.intervals import resamples
+from neuronpath.paths.intervals import resampled
 
 TOP, SHARE = 10, 0.2  # favourites; pixels deleted
 
@@ -79,7 +79,7 @@ def main() -> None:
         top, random, delta = (np.array(each) for each in zip(*taken, strict=True))
         named = nph.name_units(model, images, units, labels)
         leads = top - random
-        low, high = np.quantile(np.median(leads[resamples(len(units))], axis=1), (0.025, 0.975))
+        low, high = np.quantile(resampled(leads, statistic=np.median), (0.025, 0.975))
         commonest = [labels[n].bincount().max().item() / TOP for n in numbers]
         rows.append(
             {

@@ -35,7 +35,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import neuronpath as nph
-from neuronpath.paths.intervals import intervals, resamples
+from neuronpath.paths.intervals import intervals
 
 KINDS = ("chain", "carrier", "redundant")
 BLOCKS, HEADS, NEURONS, CHANNELS = 4, 4, 128, 64
@@ -242,7 +242,7 @@ def score(kind: str, seed: int, n_images: int) -> list[dict[str, object]]:
 
 def cell(values: pd.Series) -> str:
     """The mean over models and its 95 % bootstrap interval."""
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, intervals(values.to_numpy(float), resamples(len(values)))))
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, intervals(values.to_numpy(float))))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from ..runs.clean import CleanRun, clean_runs
 from ..runs.gates import Ablated
 from ..runs.joined import joined
 from ..units import Unit
-from .evaluate import RESAMPLES, interval
+from .evaluate import interval
 
 NAMED = 4  # units that are shown by name
 OTHERS = 256  # held-out images, of all classes, on which a circuit is tried as one of another class: at most
@@ -213,7 +213,6 @@ def _figures(effects: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Means over images with their intervals: a row for each set of images, circuit and figure."""
     rows = []
     for (which, circuit), table in effects.groupby(["images", "circuit"], sort=False):
-        index = np.random.default_rng(seed).integers(0, len(table), (RESAMPLES, len(table)))
         for figure in table.columns.drop(["images", "circuit"]):
-            rows.append((which, circuit, len(table), figure, *interval(table[figure].to_numpy(dtype=float), index)))
+            rows.append((which, circuit, len(table), figure, *interval(table[figure].to_numpy(dtype=float), seed)))
     return pd.DataFrame(rows, columns=["images", "circuit", "n", "figure", "mean", "low", "high"])

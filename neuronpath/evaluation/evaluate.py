@@ -19,6 +19,7 @@ from ..models.outputs import check_range, logits_of, output_of
 from ..models.view import view
 from ..models.vit import ViT
 from ..options import Baseline, Units
+from ..paths.intervals import RESAMPLES, intervals
 from ..paths.made_for import view_for
 from ..paths.neuron_paths import NeuronPaths, versions
 from ..runs.baselines import ablated_by, baseline_named
@@ -45,7 +46,6 @@ SCALES = {
     DECISIONS: (100, " [%]"),
     IMAGES: (100, " [pp]"),
 }  # as text
-RESAMPLES = 2000
 WIDTH = 120  # characters of a table as text
 
 
@@ -206,16 +206,15 @@ def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     for which, chosen in sets.items():
         if not chosen.any():
             continue
-        index = np.random.default_rng(seed).integers(0, chosen.sum(), (RESAMPLES, chosen.sum()))
         for figure, unit in FIGURES.items():
             values = {m: measured.loc[measured["method"] == m, figure].to_numpy(dtype=float)[chosen] for m in methods}
             for method, mine in values.items():
                 row = {"method": method, "images": which, "n": int(chosen.sum()), "figure": figure, "unit": unit}
-                row |= dict(zip(("mean", "low", "high"), interval(mine, index), strict=True))
+                row |= dict(zip(("mean", "low", "high"), interval(mine, seed), strict=True))
                 for control, other in (("first", values[methods[0]]), ("random", values.get("random"))):
                     keys = (f"minus_{control}", f"minus_{control}_low", f"minus_{control}_high")
                     row |= dict(
-                        zip(keys, interval(mine - other, index) if other is not None else [np.nan] * 3, strict=True)
+                        zip(keys, interval(mine - other, seed) if other is not None else [np.nan] * 3, strict=True)
                     )
                 rows.append(row)
     table = pd.DataFrame(rows)
@@ -223,12 +222,12 @@ def summary(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return table
 
 
-def interval(values: np.ndarray, index: np.ndarray) -> tuple[float, float, float]:
-    """The mean of values (n,) and its 95 % interval over resamples ``index`` (S, n); NaN where there is one value."""
+def interval(values: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """The mean of values (n,) and its 95 % interval; NaN where there is one value."""
     if len(values) < 2:
         return float(values.mean()), np.nan, np.nan
-    low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    mean, low, high = intervals(values, seed)
+    return float(mean), float(low), float(high)
 
 
 def as_text(table: pd.DataFrame, images: str = "all", figures: Sequence[str] = tuple(FIGURES)) -> str:

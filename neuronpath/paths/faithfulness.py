@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import InputError, checked
-from .intervals import intervals, resamples
+from .intervals import intervals
 
 FIGURES = ("cpr", "cmd", "log_cpr", "k90", "k_flip")
 
@@ -80,10 +80,9 @@ class Faithfulness:
 
     def to_frame(self, seed: int = 0) -> pd.DataFrame:
         """A row a figure: mean, its 95 % bootstrap interval over images, median."""
-        index = resamples(len(self.alone), seed)
         rows = []
         for name in FIGURES:
             values = getattr(self, name).double().numpy()
-            mean, low, high = map(float, intervals(values, index))
+            mean, low, high = map(float, intervals(values, seed))
             rows.append({"figure": name, "mean": mean, "low": low, "high": high, "median": float(np.median(values))})
         return pd.DataFrame(rows)

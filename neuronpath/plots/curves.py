@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from ..checks import InputError, checked
 from ..paths.faithfulness import Faithfulness
-from ..paths.intervals import intervals, resamples
+from ..paths.intervals import intervals
 from .parts import LINE, MARKERS, SERIES, SMALL, Picture, plain, tidy
 
 
@@ -32,10 +32,10 @@ def plot_curves(curves: Faithfulness | Mapping[str, Faithfulness]) -> Figure:
         figures = f"CPR {float(one.cpr.mean()):.2f}, log-CPR {float(one.log_cpr.mean()):.2f}"
         label = f"{plain(name)}: {figures}" if name else figures
         style = {"color": SERIES[at % len(SERIES)], "linestyle": ("-", "--", ":")[at // len(SERIES) % 3]}
-        k, index = one.k[1:].numpy(), resamples(len(one.alone))
-        _curve(kept, k, one.f[:, 1:].double().numpy(), index, style, MARKERS[at % len(MARKERS)], label)
+        k = one.k[1:].numpy()
+        _curve(kept, k, one.f[:, 1:].double().numpy(), style, MARKERS[at % len(MARKERS)], label)
         standing = one.decided_without[:, 1:].double().numpy()
-        _curve(stands, k, standing, index, style, MARKERS[at % len(MARKERS)], label)
+        _curve(stands, k, standing, style, MARKERS[at % len(MARKERS)], label)
     for ax in (kept, stands):
         tidy(ax)
         ax.set_xscale("log")
@@ -51,10 +51,8 @@ def plot_curves(curves: Faithfulness | Mapping[str, Faithfulness]) -> Figure:
     return figure
 
 
-def _curve(
-    ax: Axes, k: np.ndarray, values: np.ndarray, index: np.ndarray, style: dict, marker: str, label: str
-) -> None:
+def _curve(ax: Axes, k: np.ndarray, values: np.ndarray, style: dict, marker: str, label: str) -> None:
     """One curve of values (B, n) over k (n,), and the band of its mean."""
-    mean, low, high = intervals(values, index)
+    mean, low, high = intervals(values)
     ax.plot(k, mean, **style, marker=marker, markersize=4.5, markeredgecolor="white", linewidth=1.6, label=label)
     ax.fill_between(k, low, high, color=style["color"], alpha=0.18, linewidth=0)

@@ -1,6 +1,7 @@
 """Tables of what paths are worth: the numbers by hand, the same ones again, and what is refused."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from small import as_logits, small_images, small_timm
 
 import neuronpath as nph
 from neuronpath.evaluation.evaluate import as_text, effects, interval, summary
+from neuronpath.paths.intervals import intervals, resampled
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +95,41 @@ def test_summary_by_hand(measured):
 
 def test_interval_is_scipy_s():
     values = np.random.default_rng(1).exponential(size=80)
-    index = np.random.default_rng(0).integers(0, 80, (4000, 80))
     expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5))
-    mean, low, high = interval(values, index)
+    mean, low, high = interval(values, 0)
     assert mean == values.mean()
     assert low == pytest.approx(expected.confidence_interval.low, abs=0.02)
     assert high == pytest.approx(expected.confidence_interval.high, abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_intervals_take_little_memory_and_are_those_of_all_resamples_at_once(shape):
+    values = np.random.default_rng(1).exponential(size=(1500, *shape))
+    at_once = values[np.random.default_rng(7).integers(0, 1500, (2000, 1500))]
+    expected = [np.quantile(of(at_once, axis=1), [0.025, 0.975], axis=0) for of in (np.mean, np.median)]
+    tracemalloc.start()
+    mean, *ends = intervals(values, 7)
+    median = np.quantile(resampled(values, 7, np.median), [0.025, 0.975], axis=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < at_once.nbytes / 20
+    assert np.array_equal(mean, values.mean(0))
+    assert np.array_equal(ends, expected[0])
+    assert np.array_equal(median, expected[1])
+
+
+def test_a_table_takes_little_memory(measured):
+    table = pd.concat([measured[4]] * 30, ignore_index=True).sort_values("method", kind="stable")
+    tracemalloc.start()
+    made = summary(table, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    count = len(table) // 3
+    assert peak < 2000 * count * 8 / 5  # of one table of all resamples
+    index = np.random.default_rng(3).integers(0, count, (2000, count))
+    row = made[(made["images"] == "all") & (made["method"] == "joint") & (made["figure"] == "score")].iloc[0]
+    values = table.loc[table["method"] == "joint", "score"].to_numpy(dtype=float)
+    assert [row["low"], row["high"]] == np.quantile(values[index].mean(1), [0.025, 0.975]).tolist()
 
 
 def test_the_same_numbers_again(measured):

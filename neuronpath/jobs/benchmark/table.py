@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...files import write_whole
-from ...paths.intervals import RESAMPLES, intervals, resamples
+from ...paths.intervals import RESAMPLES, intervals, resampled
 from ...plots.parts import BLUE, LINE, TEXT, plain, tidy
 
 Value = str | float | None | tuple[float, float, float]  # a text, a number, or one with the ends of its interval
@@ -29,13 +29,13 @@ class Table:
 
 def mean_of(values: np.ndarray) -> tuple[float, float, float]:
     """The mean over images (n,), and the ends of its 95 % bootstrap interval."""
-    low_high = intervals(values.astype(float), resamples(len(values)))
+    low_high = intervals(values.astype(float))
     return float(low_high[0]), float(low_high[1]), float(low_high[2])
 
 
 def median_of(values: np.ndarray) -> tuple[float, float, float]:
     """The same of the median."""
-    low, high = np.quantile(np.median(values[resamples(len(values))], 1), [0.025, 0.975])
+    low, high = np.quantile(resampled(values, statistic=np.median), [0.025, 0.975])
     return float(np.median(values)), float(low), float(high)
 
 
