@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import InputError
-from .containers import Item
+from .containers import PACKED, Item
 from .places import ending_of, is_address, opened
 
 LISTS = (".txt", ".csv", ".jsonl")
@@ -30,6 +30,10 @@ def items_listed(place: str) -> Iterator[Item]:
                 path = row.get("path") or row.get("file_name")
                 if not isinstance(path, str) or not path:
                     raise InputError(f"{place}: image {number} has no path; expected id, path and label, or path alone")
+                if ending_of(path) in (*PACKED, ".npy"):
+                    raise InputError(
+                        f"{place}: image {number} is {path}, which holds many; expected images, or the file itself"
+                    )
                 own, label = row.get("id"), row.get("label")
                 told = None if label in (None, "") else str(label)
                 yield Item(path if own in (None, "") else str(own), beside(place, path), label=told)

@@ -104,16 +104,17 @@ class Source:
         return iter([Item(place, place)])
 
     def _folder(self, folder: str, prefix: str) -> Iterator[Item]:
-        empty = True
+        empty, images = True, False
         for place, name in files_below(folder, is_image, self.skip):
-            empty = False
+            if _is_packed(name):  # a link to nothing
+                continue
+            empty, images = False, images or is_image(name)
             top, inside, _ = name.partition("/")
             yield Item(prefix + name, place, label=top if inside else None)
-        if empty:
-            for place, name in files_below(folder, _is_packed, self.skip):
-                for item in items_in(place, prefix + name, self.skip):
-                    empty = False
-                    yield item
+        for place, name in () if images else files_below(folder, _is_packed, self.skip):
+            for item in items_in(place, prefix + name, self.skip) if _is_packed(name) else ():
+                empty = False
+                yield item
         if empty:
             raise InputError(f"{folder} holds no images; expected files such as .png or .jpg, .parquet or .tar")
 

@@ -206,6 +206,24 @@ def test_class_names_are_read_where_they_are_told(folder):
     ]  # fmt: skip
 
 
+def test_links_to_nothing_hide_no_packed_files(folder):
+    where = folder.parent / "parts"
+    where.mkdir()
+    for i in range(2):
+        pq.write_table(pa.table({"image": [FILES["cat/0.png"]] * 2}), where / f"train-{i}.parquet")
+    whole = list(Source(where))
+    (where / "README.md").symlink_to("nowhere")
+    assert [item for item in Source(where) if item.id != "README.md"] == whole
+    (where / "train-2.parquet").symlink_to("nowhere")
+    with pytest.raises(nph.InputError, match=r"train-2\.parquet is a link to nothing"):
+        list(Source(where))
+    for i in range(2):
+        (where / f"train-{i}.parquet").unlink()
+    (where / "train-2.parquet").unlink()
+    (where / "photo").symlink_to("nowhere")
+    assert [item.id for item in Source(where)] == ["README.md", "photo"]  # each has its reason when it is read
+
+
 def test_several_at_once(folder):
     items = list(Source([folder, folder / "cat/0.png"]))
     assert [item.id for item in items][-2:] == [f"{folder}/dog/2.png", f"{folder}/cat/0.png"]
@@ -222,6 +240,8 @@ def test_what_cannot_be_a_source_is_refused(folder, tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"x" * 2000)
     (tmp_path / "a.jsonl").write_text('{"path": "x"}\n{')
     (tmp_path / "b.csv").write_text("id,label\n1,2\n")
+    (tmp_path / "c.txt").write_text("x.png\nb.parquet\n")
+    (tmp_path / "d.csv").write_text("path\nb.npy\n")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
     for given, words in (
         (tmp_path / "empty", "empty holds no images"),
@@ -232,6 +252,8 @@ def test_what_cannot_be_a_source_is_refused(folder, tmp_path):
         (tmp_path / "a.jsonl", "can't be read as jsonl"),
         (tmp_path / "b.csv", "image 1 has no path"),
         (tmp_path / "b.parquet", "has no column of images"),
+        (tmp_path / "c.txt", r"c\.txt: image 2 is b\.parquet, which holds many"),
+        (tmp_path / "d.csv", r"d\.csv: image 1 is b\.npy, which holds many"),
         ("qq://bucket/photos", "Protocol not known"),
         *([] if find_spec("s3fs") else [("s3://bucket/photos", "Install s3fs")]),
         ([], "source is empty"),
