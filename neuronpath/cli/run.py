@@ -77,6 +77,8 @@ def run_data_set(
 
     Without images: the embedded model on 360 handwritten digits.
     """
+    from torch.utils.data import TensorDataset
+
     from .. import demo
     from ..data.labelled import read_class_names, read_classes
     from ..jobs.run import run
@@ -104,7 +106,7 @@ def run_data_set(
     }
     try:
         done = run(
-            images or demo.load()[1],
+            images or TensorDataset(*demo.load()[1:]),
             loaded,
             out,
             task,

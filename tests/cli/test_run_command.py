@@ -95,3 +95,10 @@ def test_ctrl_c_and_again(photos, tmp_path):
     run = nph.open_run(tmp_path / "run")
     assert len(run) == len(set(run.to_frame(["id"])["id"])) == 60
     assert all(file.stat().st_mtime_ns == when for file, when in done.items())
+
+
+def test_the_digits_have_labels(run, tmp_path):
+    result = run("--out", tmp_path / "run", "--task", "evaluate", "--methods", "activation", "--units", "neurons")
+    assert (result.code, result.err) == (0, "")
+    frame = nph.open_run(tmp_path / "run").to_frame(["id", "label"])
+    assert frame.sort_values("id")["label"].tolist() == nph.demo.load_pixels()[1].tolist()
