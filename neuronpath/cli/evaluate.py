@@ -26,7 +26,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import RANDOM, check_outputs, is_random, model_named, open_reference
+from .sources import RANDOM, check_outputs, inputs, is_random, model_named, open_reference
 from .terminal import say, wrote
 
 
@@ -89,7 +89,7 @@ def evaluate(
     from ..plots import plot_curves
 
     check_outputs([csv, json, curves], curves, overwrite)
-    check_spared([csv, json, curves], [*(paths or []), checkpoint, classes])
+    check_spared([csv, json, curves], inputs(paths or (), reference, folder, checkpoint, classes))
     ways = list(PAPER_WAYS) if paper else [name.strip() for name in methods.split(",") if name.strip()]
     for name in ways:
         way(name)

@@ -25,7 +25,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import check_outputs, class_of, open_reference, open_source
+from .sources import check_outputs, class_of, inputs, open_reference, open_source
 from .terminal import width, wrote
 
 
@@ -88,7 +88,7 @@ def find_path(
         check_result_name(out)
     called = None if class_names is None else read_class_names(class_names)
     source = open_source(images, model, pretrained, checkpoint, device, batch_size, limit)
-    check_spared([out, plot, report], [*source.files, checkpoint, class_names])
+    check_spared([out, plot, report], inputs(source.files, reference, checkpoint, class_names))
     if out is not None:
         check_result_name(out, map(str, source.files))
     others = open_reference(reference, baseline, images, source.model)

@@ -1,7 +1,8 @@
 """Where a command's images come from, and what it says of those that it had to leave out."""
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +140,16 @@ def open_reference(
 def class_of(target: str | None) -> int | str | None:
     """A class as it is typed: by its number, or by its name."""
     return int(target) if target is not None and re.fullmatch(r"-?\d+", target) else target
+
+
+def inputs(files: Iterable[Path], *more: Path | None) -> Iterator[Path]:
+    """The files that a command reads: these, and those below what else is named."""
+    from ..data.files import find_images
+
+    yield from files
+    for path in more:
+        if path is not None:
+            yield from itertools.chain(*find_images([path], lambda _: None)) if path.is_dir() else [path]
 
 
 def check_outputs(files: Sequence[Path | None], picture: Path | None, overwrite: bool) -> None:

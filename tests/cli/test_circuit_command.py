@@ -97,3 +97,12 @@ def test_classes_are_called_as_the_file_says(circuit, tmp_path):
     (tmp_path / "few.txt").write_text("none\none\n")
     refused(circuit(*words, tmp_path / "few.txt"), "class_names holds 2 names for 10 classes")
     refused(circuit(*words, tmp_path / "names.json", "--out", tmp_path / "names.json", "--overwrite"), "names.json")
+
+
+def test_a_reference_image_is_never_overwritten(circuit, tmp_path):
+    for i in range(2):
+        Image.new("L", (32, 32), 99 * i).save(tmp_path / f"{i}.png")
+    before = (tmp_path / "1.png").read_bytes()
+    result = circuit(tmp_path / "0.png", "--reference", tmp_path, "--plot", tmp_path / "1.png", "--overwrite")
+    refused(result, "1.png is an input; expected another name")
+    assert (tmp_path / "1.png").read_bytes() == before

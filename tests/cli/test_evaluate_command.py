@@ -190,3 +190,11 @@ def test_a_table_is_not_printed_twice(evaluate, folder, tmp_path):
         "those that the model gets wrong: 4\n"
         in evaluate(folder, "--methods", "random", "--classes", tmp_path / "c.json").out
     )
+
+
+def test_an_image_that_is_read_is_never_overwritten(evaluate, folder, tmp_path):
+    image = next(folder.rglob("*.png"))
+    before = image.read_bytes()
+    for words in ((folder,), ("--reference", folder)):
+        refused(evaluate(*words, "--curves", image, "--overwrite"), f"{image} is an input; expected another name")
+    assert image.read_bytes() == before

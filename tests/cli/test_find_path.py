@@ -410,3 +410,9 @@ def test_an_input_is_never_overwritten(find_path, digit):
         find_path(digit, "--plot", digit, "--overwrite"), f"{digit} is an input; expected another name for the output"
     )
     assert digit.read_bytes() == before
+    others = digit.parent / "others"
+    others.mkdir()
+    for i in range(2):
+        (others / f"{i}.png").write_bytes(before)
+    refused(find_path(digit, "--reference", others, "--plot", others / "1.png", "--overwrite"), "1.png is an input")
+    assert (others / "1.png").read_bytes() == before
