@@ -82,9 +82,9 @@ def circuit(
     others = open_reference(reference, baseline or (None if images else "mean"), images, source.model)
     look = partial(
         find_circuit, target=class_of(target), criterion=criterion, keep=keep, units=units, token=token, baseline=baseline,
-        reference=others, controls=controls, seed=seed, class_names=called,
+        controls=controls, seed=seed, class_names=called,
     )  # fmt: skip
-    parts, shown = found_by(look, source, report is not None, quiet)
+    parts, shown = found_by(look, source, baseline, others, report is not None, quiet)
     code = source.close(len(parts))
     circuits = Circuit.concat(parts)
     write_found(circuits, shown, source.model, plot_circuit, out, plot, report, reference=others, overwrite=overwrite)

@@ -26,7 +26,7 @@ from .options import (
     Units,
     Version,
 )
-from .sources import RANDOM, check_outputs, inputs, is_random, model_named, open_reference
+from .sources import RANDOM, check_outputs, inputs, is_random, model_named, open_reference, paired
 from .terminal import say, wrote
 
 
@@ -118,7 +118,7 @@ def evaluate(
     with tqdm(total=total * len(ways), unit="path", disable=True if quiet else None) as bar:
         measured, found, drawn = compare(
             loaded,
-            source,
+            paired(source, total, skipped, baseline, others),
             ways,
             explain=target,
             saved=saved,

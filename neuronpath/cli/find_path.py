@@ -94,10 +94,10 @@ def find_path(
     others = open_reference(reference, baseline, images, source.model)
     look = partial(
         find, target=class_of(target), units=units, method=method, objective=objective, effort=effort, preset=preset, top_k=top_k,
-        token=token, baseline=baseline, reference=others, output=output, quadrature=quadrature, n_steps=n_steps,
-        precision=precision, seed=seed, class_names=called,
+        token=token, baseline=baseline, output=output, quadrature=quadrature, n_steps=n_steps, precision=precision, seed=seed,
+        class_names=called,
     )  # fmt: skip
-    parts, shown = found_by(look, source, report is not None, quiet)
+    parts, shown = found_by(look, source, baseline, others, report is not None, quiet)
     code = source.close(len(parts))
     paths = concat(parts)
     write_found(paths, shown, source.model, plot_path, out, plot, report, reference=others, overwrite=overwrite)

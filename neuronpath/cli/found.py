@@ -6,26 +6,36 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from .sources import Source
+from .sources import Source, paired
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ..options import Baseline
     from ..paths.circuit import Circuit
     from ..paths.neuron_paths import NeuronPaths
 
 T = TypeVar("T")
 
 
-def found_by(look: Callable[..., T], source: Source, all_shown: bool, quiet: bool) -> tuple[list[T], list["Tensor"]]:
+def found_by(
+    look: Callable[..., T], source: Source, baseline: "Baseline | None", reference: "Tensor | None", all_shown: bool,
+    quiet: bool,
+) -> tuple[list[T], list["Tensor"]]:  # fmt: skip
     """What ``look`` finds in every batch, and the pixels that pictures need: those of all images, or of the first."""
+    from ..runs.baselines import reference_of
+
     parts: list[T] = []
     shown: list[Tensor] = []
+    done = 0
+    batches = paired(source.batches, source.total, source.skipped, baseline, reference)
     with tqdm(total=source.total, unit="image", disable=True if quiet else None) as bar:  # None: no bar in a pipe
-        for pixels, names in source.batches:
+        for pixels, names in batches:
             if all_shown or not shown:
                 shown.append(pixels if all_shown else pixels[:1])
-            parts.append(look(source.model, pixels, names=names, progress=bar))
+            others = reference_of(baseline, reference, slice(done, done + len(names)))
+            parts.append(look(source.model, pixels, reference=others, names=names, progress=bar))
+            done += len(names)
     return parts, shown
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..checks import DONE, SOME_LEFT_OUT, InputError
 from .terminal import say
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..jobs.pruning.data import Data
 
+T = TypeVar("T")
 MANY = 10_000  # images for which a folder that goes on is the better place
 MODELS = ("vit_base_patch16_224", "deit_small_patch16_224", "vit_tiny_patch16_224")  # to choose from
 
@@ -135,6 +136,26 @@ def open_reference(
     if reference is not None:
         return load_images(reference, model)[0]
     return demo.load("train")[1][:400] if not images and baseline not in (None, "zero") else None
+
+
+def paired(
+    batches: Iterable[T], total: int, skipped: list[str], baseline: str | None, reference: "Tensor | None"
+) -> Iterator[T]:
+    """The batches as they are; with baseline "paired" refuses other than as many reference images, and an image that can't be read:
+    those behind it would be paired with others' references.
+    """
+    if baseline != "paired" or reference is None:
+        yield from batches
+        return
+    from ..runs.baselines import check_reference
+
+    check_reference("paired", reference, total)
+    before = len(skipped)
+    for batch in itertools.chain(batches, [None]):
+        if len(skipped) > before:
+            raise InputError(f"{skipped[before]}; expected none left out with 'paired'")
+        if batch is not None:
+            yield batch
 
 
 def class_of(target: str | None) -> int | str | None:

@@ -20,7 +20,7 @@ from ..paths.concat import concat
 from ..paths.faithfulness import Faithfulness
 from ..paths.neuron_paths import NeuronPaths
 from ..paths.tables import as_text, names_of
-from ..runs.baselines import baseline_named
+from ..runs.baselines import baseline_named, reference_of
 
 
 def compare(
@@ -33,6 +33,7 @@ def compare(
     reference: Tensor | None = None,
     saved: Mapping[str, NeuronPaths] | None = None,
     curves: bool = False,
+    seed: int = 0,
     progress: bool | tqdm = False,
     **options: Any,
 ) -> tuple[pd.DataFrame, dict[str, NeuronPaths], dict[str, Faithfulness]]:
@@ -46,22 +47,23 @@ def compare(
     frames, parts, drawn = [], [], []
     names_so_far: list[str] = []
     for images, names, labels in source:
-        found = find_paths(
-            model, images, ways, labels if explain == "label" else None, baseline=baseline, reference=reference,
-            progress=progress, names=names, **options,
-        )  # fmt: skip
         at = slice(len(names_so_far), len(names_so_far) + len(names))
+        others = reference_of(baseline, reference, at)
+        to: dict[str, Any] = {"baseline": baseline, "reference": others}
+        found = find_paths(
+            model, images, ways, labels if explain == "label" else None, **to, seed=seed, progress=progress, names=names, **options
+        )  # fmt: skip
         for name, paths in (saved or {}).items():
             if list(paths.names[at]) != names:
                 raise InputError(
                     f"the paths of {name!r} are of other images, or in another order; expected {names[0]} at {at.start}"
                 )
             found[name] = paths[at]
-        frame = effects(model, images, labels, found, baseline=baseline, reference=reference)
+        frame = effects(model, images, labels, found, **to, seed=seed)
         frames.append(frame.assign(image=names_of(frame["image"], names)))
         parts.append(found)
         if curves:
-            ablated: dict[str, Any] = {"baseline": baseline_named(baseline, reference), "reference": reference}
+            ablated: dict[str, Any] = {"baseline": baseline_named(baseline, others), "reference": others}
             drawn.append({name: faithfulness(model, images, paths, **ablated) for name, paths in found.items()})
         names_so_far += names
     if not frames:

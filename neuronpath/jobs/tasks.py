@@ -177,6 +177,8 @@ def options_of(task: Task, name: str, given: Mapping[str, Any]) -> dict[str, Any
     if unknown := sorted(given.keys() - task.options.keys()):
         raise InputError(f"{unknown[0]!r} is no option of {name}; expected some of {', '.join(task.options)}")
     options = {**task.options, **given}
+    if options.get("baseline") == "paired":
+        raise InputError("baseline is 'paired', and a run's images have no order to pair them by; expected another")
     if name == "evaluate":
         check_one_of("target", options.get("target"), get_args(Explained))
     return options

@@ -79,6 +79,11 @@ def check_reference(baseline: Baseline, reference: Tensor | None, n_images: int)
         raise InputError(f"reference holds one image; expected at least 2 with {baseline!r}")
 
 
+def reference_of(baseline: Baseline | None, reference: Tensor | None, at: slice) -> Tensor | None:
+    """The reference images for these of many images: their own where they are paired, else all."""
+    return reference[at] if reference is not None and baseline == "paired" else reference
+
+
 def own_number(image: Tensor, seed: int = 0) -> int:
     """What an image's own pixels and the seed give as a number: draws by it don't depend on the batch."""
     return zlib.crc32(image.detach().float().cpu().contiguous().numpy().tobytes(), seed)

@@ -106,3 +106,18 @@ def test_a_reference_image_is_never_overwritten(circuit, tmp_path):
     result = circuit(tmp_path / "0.png", "--reference", tmp_path, "--plot", tmp_path / "1.png", "--overwrite")
     refused(result, "1.png is an input; expected another name")
     assert (tmp_path / "1.png").read_bytes() == before
+
+
+def test_paired_references_are_paired_across_batches(circuit, tmp_path):
+    pixels, _ = nph.demo.load_pixels()
+    for folder, first in (("images", 0), ("others", 20)):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            picture = Image.fromarray((pixels[first + i] * 15).astype(np.uint8), "L")
+            picture.resize((32, 32)).save(tmp_path / folder / f"{i}.png")
+    words = ("--reference", tmp_path / "others", "--baseline", "paired", "--no-controls", "--batch-size", 1)
+    assert circuit(tmp_path / "images", *words, "--quiet", "--out", tmp_path / "c.json").code == 0
+    model = nph.demo.load()[0]
+    one, other = (nph.load_images(tmp_path / folder, model)[0] for folder in ("images", "others"))
+    whole = nph.find_circuit(model, one, baseline="paired", reference=other, controls=False)
+    assert nph.Circuit.load(tmp_path / "c.json").units == whole.units

@@ -115,6 +115,26 @@ def test_ways_are_sought_on_the_units_of_saved_paths_and_to_a_baseline(evaluate,
     assert table["mine"] == pytest.approx(float((left - paths.probability).mean()), abs=1e-5)
 
 
+@pytest.mark.parametrize("baseline", ["paired", "resample"])
+def test_batches_give_what_all_images_give(evaluate, folder, tmp_path, baseline):
+    model = nph.demo.load()[0]
+    images, _, labels = nph.load_images(folder, model, labels=True)
+    pixels, _ = nph.demo.load_pixels()
+    (tmp_path / "others").mkdir()
+    for i in range(12):
+        picture = Image.fromarray((pixels[30 + i] * 15).astype("uint8"), "L")
+        picture.resize((32, 32)).save(tmp_path / f"others/{i:02}.png")
+    reference, _ = nph.load_images(tmp_path / "others", model)
+    words = ("--methods", "activation,random", "--reference", tmp_path / "others", "--baseline", baseline, "--seed", 3)
+    assert evaluate(folder, *words, "--batch-size", 5, "--csv", tmp_path / "t.csv").code == 0
+    paths = nph.find_paths(model, images, ["activation", "random"], labels, seed=3)
+    expected = nph.evaluate(model, images, labels, paths, baseline=baseline, reference=reference, seed=3)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), expected, rtol=1e-4, atol=1e-6)
+    (tmp_path / "others/00.png").unlink()
+    if baseline == "paired":
+        refused(evaluate(folder, *words, "--batch-size", 5), "reference holds 11 images for 12")
+
+
 def test_the_paper_s_tables(evaluate):
     result = evaluate("--limit", 40, "--paper")
     assert result.code == 0

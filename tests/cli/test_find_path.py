@@ -182,6 +182,28 @@ def test_a_baseline_of_other_images(find_path, digit, tmp_path):
     refused(find_path(digit, "--method", "joint", "--reference", others), "baseline is a choice of method 'live'")
 
 
+def test_paired_references_are_paired_across_batches(find_path, tmp_path):
+    model = nph.demo.load()[0]
+    pixels, _ = nph.demo.load_pixels()
+    for folder, first in (("images", 0), ("others", 20)):
+        (tmp_path / folder).mkdir()
+        for i in range(5):
+            picture = Image.fromarray((pixels[first + i] * 15).astype(np.uint8), "L")
+            picture.resize((32, 32)).save(tmp_path / folder / f"{i}.png")
+    words = (tmp_path / "images", "--reference", tmp_path / "others", "--baseline", "paired", "--batch-size", 2)
+    assert find_path(*words, "--quiet", "--report", tmp_path / "p.html", "--out", tmp_path / "p.json").code == 0
+    (one, names), (other, _) = (nph.load_images(tmp_path / folder, model) for folder in ("images", "others"))
+    whole = nph.find_path(model, one, baseline="paired", reference=other, names=names)
+    found = nph.NeuronPaths.load(tmp_path / "p.json")
+    assert torch.equal(found.units, whole.units)
+    assert torch.allclose(found.left, whole.left, atol=1e-5)
+    (tmp_path / "images/2.png").write_bytes(b"x")
+    refused(find_path(*words), "2.png is damaged", "expected none left out with 'paired'")
+    for i in range(2, 5):
+        (tmp_path / f"others/{i}.png").unlink()
+    refused(find_path(*words), "reference holds 2 images for 5; expected one an image with 'paired'")
+
+
 @pytest.mark.filterwarnings("default::UserWarning")
 def test_a_model_whose_heads_cannot_be_reached_says_so_in_one_line(find_path, digit, tmp_path, monkeypatch):
     from neuronpath.methods import find

@@ -354,6 +354,7 @@ def test_what_cannot_be_run_is_refused_before_a_folder_is_made(model, photos, tm
         ({"colour": 1}, "'colour' is no option of find_path"),
         ({"method": "best"}, "method 'best' is unknown"),
         ({"target": 77}, "target 77 is out of range"),
+        ({"method": "live", "baseline": "paired", "reference": torch.zeros(1, 1, 16, 16)}, "baseline is 'paired', and"),
         ({"target": "cat"}, "target 'cat' names no class of VisionTransformer; expected a class's number or 'label'"),
         ({"target": "label", "classes": {}}, r"the label '\d' names no class"),
         ({"out": "s3://bucket/run"}, "expected a folder of this machine"),
