@@ -7,7 +7,7 @@ there.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,9 +74,11 @@ def kinds_named(units: Sequence[Unit]) -> Units:
 
 
 def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -> Tensor:
-    """Units a site, (S,), (S, K) or (B, S, K), as (B, S, K) int64 on the CPU, checked against the sites' widths."""
+    """Units a site, (S,), (S, K) or (B, S, K), or named one by one, as (B, S, K) int64 on the CPU, checked against the
+    sites' widths.
+    """
     kinds = f"{units_named(places)}" if units_named(places) != "both" else "units"
-    index = as_numbers(kinds, units)
+    index = as_numbers(kinds, _by_site(units, places) if is_unit_list(units) else units)
     if index.is_floating_point() or index.dtype == torch.bool:
         raise InputError(f"{kinds} is of type {index.dtype}; expected whole numbers")
     if index.ndim == 1:
@@ -99,6 +101,20 @@ def as_index(units: Tensor | Sequence, n_images: int, places: Sequence[Place]) -
         if (here.sort(1).values.diff(dim=1) == 0).any():
             raise InputError(f"block {place.block} names a {place.kind} twice; expected different ones")
     return index.long()
+
+
+def _by_site(units: Any, places: Sequence[Place]) -> list[list[int]]:
+    """Units that are named one by one, as tuples, by site: as many in each."""
+    found: list[list[int]] = [[] for _ in places]
+    for unit in map(as_unit, units):
+        found[place_of(unit, places)].append(unit.index)
+    for place, here in zip(places, found, strict=True):
+        if len(here) != len(found[0]):
+            raise InputError(
+                f"{len(here)} {place.kind}(s) of block {place.block} are named, and {len(found[0])} {places[0].kind}(s) of block "
+                f"{places[0].block}; expected as many each"
+            )
+    return found
 
 
 def as_numbers(name: str, units: Tensor | Sequence) -> Tensor:

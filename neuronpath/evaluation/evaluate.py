@@ -169,8 +169,9 @@ def evaluate(
         model: a vision transformer with a head; it is left as it was.
         images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
         labels: the true classes, one or (B,), or "label": those that come with the images; None leaves out what needs them.
-        paths: by name, NeuronPaths for these images, or units by site (S,), (S, K) or (B, S, K). The first is what the others are
-            compared with, beside "random" where there is one. All must explain the same classes.
+        paths: by name, NeuronPaths for these images, or units by site (S,), (S, K) or (B, S, K), or a list of units such as (block,
+            neuron), as many of each site. The first is what the others are compared with, beside "random" where there is one. All
+            must explain the same classes.
         target: the classes whose probability is measured, one or (B,); None takes those that the NeuronPaths explain, else the
             predicted ones.
         units: what the numbers by site mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.

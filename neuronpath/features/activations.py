@@ -49,7 +49,8 @@ def activation_maps(
     Args:
         model: a vision transformer of a known family.
         images: (B, C, H, W), or a Dataset, DataLoader or Source of them, transformed as the model wants it.
-        path: NeuronPaths, or units by site (S,), (S, K) or (B, S, K); S is the number of blocks, but for ``units="both"``.
+        path: NeuronPaths, or units by site (S,), (S, K) or (B, S, K); S is the number of blocks, but for ``units="both"``. Or a list
+            of units such as (block, neuron), as many of each site.
         units: what the numbers of ``path`` mean: "neurons" (None), "heads" or "both"; NeuronPaths know theirs.
         batch_size: images run at a time.
 

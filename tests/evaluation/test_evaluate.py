@@ -29,6 +29,25 @@ def wrong_ones(demo):
     return (as_logits(model, images).argmax(1) != labels).nonzero()[:, 0].tolist()
 
 
+def test_units_that_are_named_one_by_one_are_these(demo):
+    """As under nph.remove, and as by site."""
+    model, images, labels = demo[0], demo[1][:4], demo[2][:4]
+    named = [(block, 10 + block) for block in reversed(range(8))]
+    before = as_logits(model, images).softmax(1).gather(1, labels[:, None])[:, 0]
+    with nph.remove(model, named):
+        after = as_logits(model, images).softmax(1).gather(1, labels[:, None])[:, 0]
+    table = effects(model, images, labels, {"one by one": named, "by site": list(range(10, 18))}, labels)
+    for _, rows in table.groupby("method"):
+        np.testing.assert_allclose(rows["probability_removed"], after - before, atol=1e-6)
+    for odd, words in (
+        (named[1:], r"0 neuron\(s\) of block 7 are named, and 1 neuron\(s\) of block 0; expected as many each"),
+        ([*named[1:], (7, 999)], "neuron 999 of block 7 is out of range"),
+        ([*named[1:], ("head", 7, 1)], "block 7, head 1 is asked of neurons"),
+    ):
+        with pytest.raises(nph.InputError, match=words):
+            effects(model, images, labels, {"a": odd})
+
+
 def test_measured_by_hand(measured):
     """Clean and edited probabilities from hooks written out here, image by image."""
     model, images, labels, paths, table = measured

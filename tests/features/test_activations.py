@@ -86,3 +86,12 @@ def test_maps_of_any_units_an_image(demo):
             dense = nph.activation_maps(model, images[image : image + 1], path, units="both")[0, site, 0]
             assert torch.allclose(found, dense, atol=1e-6)
     assert [each.shape[0] for each in unit_maps(model, images[:2], [[], []])] == [0, 0]
+
+
+def test_maps_of_units_that_are_named_one_by_one(demo):
+    model, images = demo[0], demo[1][:2]
+    named = [(block, 10 + block + more) for more in (0, 30) for block in range(8)]
+    by_site = [[10 + block, 40 + block] for block in range(8)]
+    found = nph.activation_maps(model, images, named)
+    assert found.shape[:3] == (2, 8, 2)
+    assert torch.equal(found, nph.activation_maps(model, images, by_site))
