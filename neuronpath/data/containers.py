@@ -148,7 +148,8 @@ def class_names_in(place: str) -> dict[int, str]:
     schema = schema_of(place)
     told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     label = next((c for c in LABEL if c in schema.names), "")
-    return dict(enumerate((told.get(label) or {}).get("names") or []))
+    about = told.get(label)
+    return dict(enumerate(about.get("names") or [])) if isinstance(about, dict) else {}  # a list is of several labels
 
 
 def in_row(place: str, row: int) -> bytes | str:

@@ -13,3 +13,10 @@ def parts(element: Any) -> tuple[Any, Any]:
     if isinstance(element, tuple | list) and element:
         return element[0], element[1] if len(element) > 1 else None
     return element, None
+
+
+def whole(data: Any) -> Any:
+    """The data set that says what its classes are called (``classes``), below loaders and subsets; else the innermost."""
+    while not hasattr(data, "classes") and hasattr(data, "dataset"):
+        data = data.dataset
+    return data

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from ..checks import InputError, InputTypeError, odd_tensor, shown
-from ..models.class_names import LABEL, folder_namer, numbered
+from ..models.class_names import LABEL, check_numbered, numbered
 from ..models.outputs import as_target
 from ..models.vit import ViT
-from .elements import parts
+from .elements import parts, whole
 from .source import Listed, Source
 
 Images: TypeAlias = Tensor | Dataset | DataLoader | Source
@@ -222,19 +222,9 @@ class Classes:
 
 def check_numbered_alike(images: Stream, model: nn.Module) -> None:
     """Refuse a data set whose ``classes`` (names, as torchvision's data sets have them) the model numbers otherwise."""
-    data: Any = images.source
-    while not hasattr(data, "classes") and hasattr(data, "dataset"):  # a DataLoader, a Subset
-        data = data.dataset
-    if not hasattr(data, "classes"):
-        return
-    class_of = folder_namer(model)
-    for label, name in enumerate(data.classes):
-        index = class_of(name) if isinstance(name, str) else None
-        if index not in (None, label):
-            raise InputError(
-                f"{images.name} calls class {label} {name!r}, which is class {index} of {type(model).__name__}; expected labels that "
-                "number the classes as the model does, as neuronpath.Source(folder) gives them"
-            )
+    data = whole(images.source)
+    names = data.label_names if isinstance(data, Listed) else dict(enumerate(getattr(data, "classes", ())))
+    check_numbered(names, model, images.name)
 
 
 @overload

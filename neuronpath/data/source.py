@@ -19,7 +19,7 @@ from ..files import as_path, check_readable
 from ..models.class_names import folder_namer
 from ..models.transform import Transform, transform_of
 from .containers import PACKED, Item, class_names_in, in_array, in_row, items_in
-from .elements import parts
+from .elements import parts, whole
 from .files import decoded, is_image, plain
 from .lists import LISTS, beside, items_listed
 from .places import bytes_of, ending_of, files_below, is_address, is_folder
@@ -148,12 +148,13 @@ class Source:
     def class_names(self) -> dict[int, str]:
         """The names of the classes by their numbers, where the source tells them."""
         if self.memory is not None:
-            return dict(enumerate(map(str, getattr(self.memory, "classes", []))))
+            return dict(enumerate(map(str, getattr(whole(self.memory), "classes", []))))
+        source = copy.copy(self)
+        source.skip = _ignore
         for place in self.named:
-            inside = (p for p, _ in files_below(place, _is_packed, _ignore)) if is_folder(place) else iter([place])
-            first = next(inside, "")
-            if ending_of(first) in (".parquet", ".arrow"):
-                return class_names_in(first)
+            first = next(source._items_of(place), None)
+            if first and ending_of(first.place) in (".parquet", ".arrow") and (names := class_names_in(first.place)):
+                return names
         return {}
 
     def digest(self) -> str:
@@ -190,11 +191,17 @@ class Listed(Dataset):
     def __init__(self, source: Source, model: nn.Module, classes: Mapping[str, int] | None) -> None:
         self.source, self.items = source, list(source)
         self.class_of = folder_namer(model) if classes is None else classes.get
+        self.own_map = classes is not None
         self.model = model
 
     @cached_property
     def transform(self) -> Transform:
         return transform_of(self.model)
+
+    @cached_property
+    def label_names(self) -> dict[int, str]:
+        """What the source calls its labels' numbers, where these are taken for the model's classes."""
+        return {} if self.own_map else self.source.class_names
 
     def __len__(self) -> int:
         return len(self.items)

@@ -20,7 +20,7 @@ from ..data.places import is_address
 from ..data.source import Source, as_source
 from ..files import as_path
 from ..methods.find import architecture
-from ..models.class_names import numbered
+from ..models.class_names import check_numbered, numbered
 from ..models.load import find_device, load_model
 from ..models.outputs import output_name
 from ..models.view import view
@@ -128,6 +128,8 @@ def run(
     if isinstance(options.get("target"), str) and options["target"] != "predicted":
         options["target"] = numbered(options["target"], vit.model, options.get("class_names"))
     table = listed(images, images.skip)
+    if classes is None:
+        check_numbered(images.class_names, vit.model, "source")
     shard_size = shard_size or _shard_size(folder / RECORD, len(table))
     work = Work(images, loaded, task, options, classes, transform, batch_size, decoders)
     asked = {

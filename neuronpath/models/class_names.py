@@ -120,6 +120,18 @@ def folder_namer(model: nn.Module) -> Callable[[str], int | None]:
     return class_of
 
 
+def check_numbered(names: Mapping[int, Any], model: nn.Module, whose: str) -> None:
+    """Refuse the names of labels that the model numbers otherwise; ``whose`` they are says the message."""
+    class_of = folder_namer(model) if names else None
+    for label, name in names.items():
+        index = class_of(name) if class_of and isinstance(name, str) else None
+        if index not in (None, label):
+            raise InputError(
+                f"{whose} calls class {label} {name!r}, which is class {index} of {type(model).__name__}; expected labels that number "
+                "the classes as the model does, as neuronpath.Source(folder) gives them, or a map (classes) of a Source's labels"
+            )
+
+
 def called(label: int, name: str | None) -> str:
     """A class as messages name it: by its number, and what it is called where that is known."""
     return f"{label} ({name})" if name not in (None, str(label)) else str(label)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 import neuronpath as nph
 
@@ -332,3 +332,19 @@ def test_a_data_set_that_numbers_its_classes_otherwise_is_refused(model, images)
     assert paths.target.tolist() == [0] * N
     with_names.pretrained_cfg["label_names"][:2] = ["dog", "cat"]
     assert torch.equal(nph.find_path(with_names, loader, "label", method="causal").units, paths.units)
+
+
+def test_nor_is_it_taken_as_a_source(model, images):
+    with_names = copy.deepcopy(model)
+    with_names.pretrained_cfg = {
+        "label_names": ["cat", "dog", *map(str, range(100, 98 + model.num_classes))],
+        "input_size": (3, 16, 16),
+    }
+    source = nph.Source(Subset(Named(images, [0] * N), range(N)))
+    with pytest.raises(nph.InputError, match="images calls class 0 'dog', which is class 1 of"):
+        nph.find_path(with_names, source, "label", method="causal")
+    assert len(nph.find_path(with_names, source, method="causal")) == N  # of the predicted class
+    mapped = source.dataset(with_names, {"0": 1, "1": 0})
+    assert nph.find_path(with_names, mapped, "label", method="causal").target.tolist() == [1] * N
+    with_names.pretrained_cfg["label_names"][:2] = ["dog", "cat"]
+    assert nph.find_path(with_names, source, "label", method="causal").target.tolist() == [0] * N

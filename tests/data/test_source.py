@@ -201,6 +201,13 @@ def test_class_names_are_read_where_they_are_told(folder):
     pq.write_table(table[2:], where / "train-1.parquet")
     source = Source(where)
     assert source.class_names == {0: "cat", 1: "dog"}
+    (folder.parent / "none.csv").write_text("path")
+    assert Source([folder, folder.parent / "none.csv", where]).class_names == {0: "cat", 1: "dog"}
+    assert Source(folder).class_names == {}
+    features["label"] = [{"names": ["cat"]}]
+    several = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(several, folder.parent / "several.parquet")
+    assert Source(folder.parent / "several.parquet").class_names == {}
     assert [(item.id, item.label) for item in source][1:3] == [
         ("train-0.parquet/000000001", "0"), ("train-1.parquet/000000000", "0"),
     ]  # fmt: skip

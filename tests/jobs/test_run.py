@@ -249,6 +249,20 @@ def test_classes_may_be_numpy_s(model, photos, tmp_path):
     nph.run(photos, model, tmp_path / "run", "activations", classes=plain)
 
 
+def test_labels_that_the_model_numbers_otherwise_are_refused(photos, tmp_path):
+    model = tiny()
+    model.pretrained_cfg = {"label_names": ["dog", "cat", *"abcdefgh"]}
+    names = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    rows = {"image": [file.read_bytes() for file in sorted(photos.rglob("*.png"))[:4]], "label": [0, 0, 1, 1]}
+    about = {"huggingface": json.dumps({"info": {"features": names}})}
+    pq.write_table(pa.table(rows).replace_schema_metadata(about), tmp_path / "a.parquet")
+    asked = {"target": "label", "transform": as_grey, **FAST}
+    with pytest.raises(nph.InputError, match="source calls class 0 'cat', which is class 1 of VisionTransformer"):
+        nph.run(tmp_path / "a.parquet", model, tmp_path / "run", **asked)
+    run = nph.run(tmp_path / "a.parquet", model, tmp_path / "run", classes={"0": 1, "1": 0}, **asked)
+    assert run.to_frame(["id", "target"]).sort_values("id")["target"].tolist() == [1, 1, 0, 0]
+
+
 def test_only_the_same_run_goes_on(model, photos, tmp_path):
     out = tmp_path / "run"
     run = nph.run(photos, model, out, shard_size=16, **FAST)
