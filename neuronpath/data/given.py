@@ -46,15 +46,20 @@ class Stream(Dataset):
 
     @cached_property
     def n_images(self) -> int:
+        return sum(len(pixels) for pixels, _ in self._batches(0)) if self._said is None else self._said
+
+    @cached_property
+    def _said(self) -> int | None:
+        """How many images there are, as the source says, which is checked when they are read; None where it doesn't."""
         source: Any = self.source
         try:
             if not isinstance(source, DataLoader):
                 return len(source)
-            if source.batch_size is not None:
+            if source.batch_size is not None and not isinstance(source.dataset, IterableDataset):
                 return len(source) * source.batch_size if source.drop_last else len(source.sampler)  # type: ignore[arg-type]
         except (TypeError, NotImplementedError):  # it doesn't know its length
             pass
-        return sum(len(pixels) for pixels, _ in self._batches(0))
+        return None
 
     def __len__(self) -> int:
         return self.n_images
@@ -139,7 +144,7 @@ class Stream(Dataset):
         """Images (b, C, H, W), checked, each with its label, None where there is none."""
         source: Any = self.source
         single = not isinstance(source, DataLoader) or (source.batch_size is None and source.batch_sampler is None)
-        number = first
+        number, most = first, 1 if single else source.batch_size
         for element in (source[i] for i in range(first, len(source))) if self.in_any_order else source:
             pixels, labels = parts(element)
             if single and isinstance(pixels, Tensor) and pixels.ndim == 3:
@@ -150,9 +155,18 @@ class Stream(Dataset):
                     "model's transform"
                 )
             check_images(pixels, f"{self.name} (image {number} and on)")
+            if self._said is not None and len(pixels) != (expected := min(most, self._said - number)):
+                self._refuse(f"{len(pixels)} images where {expected} should be (from image {number} on)")
             each = [] if labels is None else list(labels)
             yield pixels, each if len(each) == len(pixels) else [None] * len(pixels)
             number += len(pixels)
+        if self._said not in (None, number):
+            self._refuse(f"{number} images where {self._said} should be")
+
+    def _refuse(self, what: str) -> None:
+        raise InputError(
+            f"{self.name} holds {what}; expected as many as its length says: an element an image, and none dropped in batches"
+        )
 
 
 @overload

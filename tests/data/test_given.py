@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 import neuronpath as nph
 
@@ -238,6 +238,40 @@ class Listed(Dataset):
 
     def __getitem__(self, i):
         return self.elements[i]
+
+
+def test_no_length_is_believed_that_the_images_do_not_have(model, images, labels):
+    def without_1(batch):
+        return default_collate([(images[i], i) for i in batch if i != 1])
+
+    def twice(batch):
+        return torch.cat([images[batch], images[batch]])
+
+    class Says(Endless):
+        def __len__(self):
+            return N + 1
+
+    twos = images[:6].unflatten(0, (3, 2))
+    few, many = "2 images where 3 should be", "6 images where 3 should be"
+    for words, odd in (
+        (few, DataLoader(range(6), batch_size=3, collate_fn=without_1)),
+        (few, DataLoader(range(6), batch_size=3, collate_fn=without_1, drop_last=True)),
+        (many, DataLoader(range(6), batch_size=3, collate_fn=twice)),
+        ("2 images where 1 should be", TensorDataset(twos)),
+        (f"{N} images where {N + 1} should be", Says(images)),
+    ):
+        refuse(rf"images holds {words}.*; expected as many as its length says", model, odd)
+        with pytest.raises(nph.InputError, match="should be"):
+            nph.mean_activations(model, odd)
+        with pytest.raises(nph.InputError, match=f"reference holds {words}"):
+            nph.find_path(model, images, reference=odd)
+    alone = DataLoader(range(N), batch_sampler=[[0, 1, 2], [3, 4], [5, 6]], collate_fn=without_1)  # says no length
+    near(nph.mean_activations(model, alone), nph.mean_activations(model, images[[0, *range(2, N)]]))
+    near(nph.mean_activations(model, TensorDataset(images[:, None])), nph.mean_activations(model, images))
+    pairs = DataLoader(TensorDataset(twos), batch_size=None)
+    near(nph.mean_activations(model, pairs), nph.mean_activations(model, images[:6]))
+    dropping = DataLoader(Says(images), batch_size=3, drop_last=True)  # 6, where its length is of 8
+    near(nph.mean_activations(model, dropping), nph.mean_activations(model, images[:6]))
 
 
 def test_no_public_function_takes_a_tensor_of_images_alone():
