@@ -9,7 +9,7 @@ other unit would still take. So
              the largest of every site that also helps on average of this and the clean run, in place of the path's where that
              promises more: at all such sites, or, where that takes no more, at the quarter that promises most; kept for the
              images where ablating the new path really takes more
-    until no change promises anything that hasn't been tried alone in vain, or the effort is spent.
+    until no change that hasn't been tried alone in vain promises a hundredth of what the path takes, or the effort is spent.
 """
 
 import torch
@@ -25,6 +25,9 @@ ABLATED: tuple[Rule, int] = ("riemann_left", 1)  # alpha = 0
 CLEAN: tuple[Rule, int] = ("riemann_right", 1)  # alpha = 1
 # where the gates are taken, and sweeps at most; averaged ones lead on where those at the end don't
 EFFORTS = {"standard": [(ABLATED, 6)], "thorough": [(ABLATED, 16), (AVERAGED, 8), (ABLATED, 16)]}
+GAIN = (
+    0.01  # of what the path takes: a change that promises less is noise, above all where the decision is broken already
+)
 FEWER = 4  # how many times fewer sites are changed where changing more takes nothing
 
 
@@ -67,7 +70,8 @@ def refine(
             break
         gates = mean_gates(run, path, *where, search.ablated, active)
         sweeps[active] += 1
-        best, rank = promises(gates, [gate[active] for gate in clean], path[active], in_vain[active])
+        least = GAIN * (run.value - value)[active].abs()
+        best, rank = promises(gates, [gate[active] for gate in clean], path[active], in_vain[active], least)
         count = torch.minimum((rank < sites).sum(1), allowed[active])
         few = (count // FEWER).clamp(min=1)
         better = torch.zeros_like(converged[active])
@@ -86,10 +90,12 @@ def refine(
     return converged
 
 
-def promises(gates: list[Tensor], clean: list[Tensor], path: Tensor, in_vain: Tensor) -> tuple[Tensor, Tensor]:
+def promises(
+    gates: list[Tensor], clean: list[Tensor], path: Tensor, in_vain: Tensor, least: Tensor
+) -> tuple[Tensor, Tensor]:
     """The best units of every site (b, S, K), and the sites' ranks (b, S) by what these promise more than the path's.
 
-    Where that is nothing, or was tried in vain, the rank is S.
+    Where that is no more than ``least`` (b,), or was tried in vain, the rank is S.
     """
     none = torch.tensor(-torch.inf, dtype=gates[0].dtype, device=path.device)
     helps = [gate + at_one > 0 for gate, at_one in zip(gates, clean, strict=True)]
@@ -100,4 +106,4 @@ def promises(gates: list[Tensor], clean: list[Tensor], path: Tensor, in_vain: Te
         [g.gather(1, best[:, s]).sum(1) - g.gather(1, path[:, s]).sum(1) for s, g in enumerate(gates)], 1
     ).masked_fill(in_vain, 0)
     rank = worth.argsort(1, descending=True).argsort(1)
-    return best, rank.masked_fill(worth <= 0, path.shape[1])
+    return best, rank.masked_fill(worth <= least[:, None], path.shape[1])
