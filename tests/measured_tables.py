@@ -34,7 +34,7 @@ def rows_of(file: str) -> list[dict]:
 
 
 def line(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def multiple(value: float) -> str:
