@@ -58,11 +58,6 @@ def cost() -> Iterator[str]:
         yield line(METHODS[method], *(cells.get((method, *model), "") for model in models))
 
 
-def memory() -> Iterator[str]:
-    for row in rows_of("memory"):
-        yield line(row["method"], row["images"], row["nodes"] or "as many as needed", f"{row['peak MiB']:.0f}")
-
-
 def quality(file: str, label: str) -> Iterator[str]:
     for row in rows_of(file):
         if row["method"] in ("joint", "joint, thorough", "joint, complete", "causal"):
@@ -82,7 +77,7 @@ def circuits(file: str, label: str) -> Iterator[str]:
 def default_path(file: str, label: str) -> Iterator[str]:
     for row in rows_of(file):
         takes, flips, random = (
-            "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * figure for figure in row[name]))
+            "{} % [{}, {}]".format(*(round(100 * figure) for figure in row[name]))
             for name in ("takes", "flips", "random takes")
         )
         what = row["baseline"] + ", neurons alone" * (row["units"] == "neurons")
@@ -94,7 +89,7 @@ def default_path(file: str, label: str) -> Iterator[str]:
 
 def scoreboard(file: str) -> Iterator[str]:
     def shown(figures: tuple[float, float, float], form: str, unit: str = "") -> str:
-        value, low, high = (format(100 * figure if unit else figure, form) for figure in figures)
+        value, low, high = (format(round(100 * figure) if unit else figure, form) for figure in figures)
         return f"{value}{unit} [{low}, {high}]"
 
     for row in json.loads((MEASURED / f"{file}.json").read_text())["figures"]:
@@ -125,18 +120,8 @@ def features(file: str, label: str) -> Iterator[str]:
         yield line(called, percent(row["made"]), above, top, random, row["lead"], named, score, favourites)
 
 
-def pruned_speed() -> Iterator[str]:
-    for row in rows_of("pruned_speed"):
-        called = row["model"] if row["model"].startswith("keep") else "dense"
-        faster = "1" if called == "dense" else f"{row['times as fast']:.2f}"
-        yield line(
-            called, f"{row['parameters']:,}", f"{row['multiply-adds'] / 1e9:.2f} G", f"{row['ms a batch']:.0f}", faster
-        )
-
-
 TABLES = {  # name -> the page, and the table's rows in it
     "cost": ("performance", cost),
-    "memory": ("performance", memory),
     "quality, digits": ("performance", lambda: quality("quality", "digits, 360")),
     "quality, MNIST": ("performance", lambda: quality("quality-mnist", "MNIST")),
     "quality, ViT-S/14": ("performance", lambda: quality("quality-vits14", "ViT-S/14")),
@@ -150,9 +135,6 @@ TABLES = {  # name -> the page, and the table's rows in it
     "default path, MNIST": ("faithfulness", lambda: default_path("default_path-mnist", "ViT of MNIST")),
     "default path, ViT-S/14": ("faithfulness", lambda: default_path("default_path-vits14", "ViT-S/14 of CIFAR-10")),
     "planted": ("faithfulness", planted),
-    "features, digits": ("features", lambda: features("features", "digits, 360")),
-    "features, ViT-S/14": ("features", lambda: features("features-vits14", "DINOv2 ViT-S/14 on CIFAR-10, 400")),
-    "pruned speed": ("pruning", pruned_speed),
 }
 
 if __name__ == "__main__":
