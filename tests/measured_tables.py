@@ -121,7 +121,6 @@ def features(file: str, label: str) -> Iterator[str]:
 
 
 TABLES = {  # name -> the page, and the table's rows in it
-    "cost": ("performance", cost),
     "quality, digits": ("performance", lambda: quality("quality", "digits, 360")),
     "quality, MNIST": ("performance", lambda: quality("quality-mnist", "MNIST")),
     "quality, ViT-S/14": ("performance", lambda: quality("quality-vits14", "ViT-S/14")),
