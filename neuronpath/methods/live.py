@@ -25,9 +25,7 @@ ABLATED: tuple[Rule, int] = ("riemann_left", 1)  # alpha = 0
 CLEAN: tuple[Rule, int] = ("riemann_right", 1)  # alpha = 1
 # where the gates are taken, and sweeps at most; averaged ones lead on where those at the end don't
 EFFORTS = {"standard": [(ABLATED, 6)], "thorough": [(ABLATED, 16), (AVERAGED, 8), (ABLATED, 16)]}
-GAIN = (
-    0.01  # of what the path takes: a change that promises less is noise, above all where the decision is broken already
-)
+GAIN = 0.01  # of what the path takes: a change that promises less is noise once the decision is broken
 FEWER = 4  # how many times fewer sites are changed where changing more takes nothing
 
 
