@@ -120,7 +120,15 @@ def features(file: str, label: str) -> Iterator[str]:
         yield line(called, percent(row["made"]), above, top, random, row["lead"], named, score, favourites)
 
 
+def cost_of_suite(file: str) -> Iterator[str]:
+    (table,) = json.loads((MEASURED / f"{file}.json").read_text())["tables"]
+    for row in table["rows"]:
+        yield line(row["name"], row["images"], "{} ({} to {})".format(*map(multiple, row["F+B"])))
+
+
 TABLES = {  # name -> the page, and the table's rows in it
+    "cost": ("performance", cost),
+    "cost, ViT-S/14": ("performance", lambda: cost_of_suite("cost-vits14")),
     "quality, digits": ("performance", lambda: quality("quality", "digits, 360")),
     "quality, MNIST": ("performance", lambda: quality("quality-mnist", "MNIST")),
     "quality, ViT-S/14": ("performance", lambda: quality("quality-vits14", "ViT-S/14")),
