@@ -40,7 +40,7 @@ lint: $(VENV)/.developer
 
 bench: $(VENV)/.developer  ## all figures of docs/performance.md on this machine: over an hour on 2 cores
 	mkdir -p out/bench
-	for name in cost memory quality circuits scoreboard planted features throughput pruned_speed; do \
+	for name in cost memory quality circuits default_path scoreboard planted features throughput pruned_speed; do \
 		$(BIN)/python benchmarks/$$name.py --out out/bench/$$name.json || exit 1; done
 
 clean:
