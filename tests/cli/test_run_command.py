@@ -75,7 +75,7 @@ def test_a_target_that_is_no_number(run, photos, tmp_path):
 
 def test_ctrl_c_and_again(photos, tmp_path):
     one = next(photos.rglob("*.png"))
-    for i in range(12, 60):  # so many that the signal comes before the end
+    for i in range(12, 240):  # so many that the signal comes before the end
         (one.parent / f"{i}.png").write_bytes(one.read_bytes())
     words = [sys.executable, "-c", "from neuronpath.cli.main import main; main()", "run", photos, "--model", "demo",
              "--out", tmp_path / "run", "--shard-size", "1", "--method", "causal"]  # fmt: skip
@@ -89,11 +89,11 @@ def test_ctrl_c_and_again(photos, tmp_path):
     assert (process.returncode, said) == (130, "neuronpath: interrupted; no file was left half-written")
     assert re.fullmatch(r".*run keeps \d+ files? of results; the same command goes on there", keeps)
     done = {file: file.stat().st_mtime_ns for file in nph.open_run(tmp_path / "run").files}
-    assert 2 <= len(done) < 60
+    assert 2 <= len(done) < 240
     assert not [name for name in os.listdir(tmp_path / "run/shards") if name.startswith(".")]
     subprocess.run(list(map(str, words)), check=True, capture_output=True)
     run = nph.open_run(tmp_path / "run")
-    assert len(run) == len(set(run.to_frame(["id"])["id"])) == 60
+    assert len(run) == len(set(run.to_frame(["id"])["id"])) == 240
     assert all(file.stat().st_mtime_ns == when for file, when in done.items())
 
 
