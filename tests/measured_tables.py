@@ -142,6 +142,7 @@ TABLES = {  # name -> the page, and the table's rows in it
     "default path, MNIST": ("faithfulness", lambda: default_path("default_path-mnist", "ViT of MNIST")),
     "default path, ViT-S/14": ("faithfulness", lambda: default_path("default_path-vits14", "ViT-S/14 of CIFAR-10")),
     "planted": ("faithfulness", planted),
+    "features, digits": ("features", lambda: features("features", "digits, 360")),
 }
 
 if __name__ == "__main__":
