@@ -143,6 +143,7 @@ TABLES = {  # name -> the page, and the table's rows in it
     "default path, ViT-S/14": ("faithfulness", lambda: default_path("default_path-vits14", "ViT-S/14 of CIFAR-10")),
     "planted": ("faithfulness", planted),
     "features, digits": ("features", lambda: features("features", "digits, 360")),
+    "features, ViT-S/14": ("features", lambda: features("features-vits14", "DINOv2 ViT-S/14 on CIFAR-10, 400")),
 }
 
 if __name__ == "__main__":
