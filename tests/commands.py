@@ -4,6 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image
+
+import neuronpath as nph
+
 
 def for_digits(arguments: Sequence[object]) -> list[str]:
     """A command's arguments as text; where files are named that are digits, and no model, the model that knows digits."""
@@ -25,3 +30,10 @@ def refused(result: Result, *words: str) -> None:
     assert "Traceback" not in result.err
     for word in words:
         assert word in result.err
+
+
+def draw_digits(folder: Path, first: int, count: int) -> None:
+    """A new folder of held-out digits as pictures, 0.png and on."""
+    folder.mkdir()
+    for i, pixels in enumerate(nph.demo.load_pixels()[0][first : first + count]):
+        Image.fromarray((pixels * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{i}.png")

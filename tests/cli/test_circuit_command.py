@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from commands import Result, for_digits, refused
+from commands import Result, draw_digits, for_digits, refused
 from PIL import Image
 
 import neuronpath as nph
@@ -48,11 +48,8 @@ def test_without_arguments_ten_digits(circuit, tmp_path):
 
 
 def test_images_of_ones_own_in_batches(circuit, tmp_path):
-    pixels, _ = nph.demo.load_pixels()
     folder = tmp_path / "digits"
-    folder.mkdir()
-    for i in range(3):
-        Image.fromarray((pixels[i] * 15).astype(np.uint8), "L").resize((32, 32)).save(folder / f"{i}.png")
+    draw_digits(folder, 0, 3)
     (folder / "broken.png").write_bytes(b"no image")
     words = ("--model", "demo", "--criterion", "break", "--quiet", "--out", tmp_path / "c.json")
     result = circuit(folder, *words, "--batch-size", 2)
@@ -109,12 +106,8 @@ def test_a_reference_image_is_never_overwritten(circuit, tmp_path):
 
 
 def test_paired_references_are_paired_across_batches(circuit, tmp_path):
-    pixels, _ = nph.demo.load_pixels()
     for folder, first in (("images", 0), ("others", 20)):
-        (tmp_path / folder).mkdir()
-        for i in range(3):
-            picture = Image.fromarray((pixels[first + i] * 15).astype(np.uint8), "L")
-            picture.resize((32, 32)).save(tmp_path / folder / f"{i}.png")
+        draw_digits(tmp_path / folder, first, 3)
     words = ("--reference", tmp_path / "others", "--baseline", "paired", "--no-controls", "--batch-size", 1)
     assert circuit(tmp_path / "images", *words, "--quiet", "--out", tmp_path / "c.json").code == 0
     model = nph.demo.load()[0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from commands import Result, for_digits, refused
+from commands import Result, draw_digits, for_digits, refused
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -173,10 +173,7 @@ def test_a_baseline_of_other_images(find_path, digit, tmp_path):
     """A folder of them, or of the embedded digits 400 of the training half."""
     model, images, _ = nph.demo.load()
     others = tmp_path / "others"
-    others.mkdir()
-    pixels, _ = nph.demo.load_pixels()
-    for i in range(3):
-        Image.fromarray((pixels[i + 1] * 15).astype(np.uint8), "L").resize((32, 32)).save(others / f"{i}.png")
+    draw_digits(others, 1, 3)
     assert find_path(digit, "--reference", others, "--quiet", "--out", tmp_path / "p.json").code == 0
     reference, (one, names) = nph.load_images(others, model)[0], nph.load_images(digit, model)
     assert nph.NeuronPaths.load(tmp_path / "p.json") == nph.find_path(model, one, reference=reference, names=names)
@@ -189,12 +186,8 @@ def test_a_baseline_of_other_images(find_path, digit, tmp_path):
 
 def test_paired_references_are_paired_across_batches(find_path, tmp_path):
     model = nph.demo.load()[0]
-    pixels, _ = nph.demo.load_pixels()
     for folder, first in (("images", 0), ("others", 20)):
-        (tmp_path / folder).mkdir()
-        for i in range(5):
-            picture = Image.fromarray((pixels[first + i] * 15).astype(np.uint8), "L")
-            picture.resize((32, 32)).save(tmp_path / folder / f"{i}.png")
+        draw_digits(tmp_path / folder, first, 5)
     words = (tmp_path / "images", "--reference", tmp_path / "others", "--baseline", "paired", "--batch-size", 2)
     assert find_path(*words, "--quiet", "--report", tmp_path / "p.html", "--out", tmp_path / "p.json").code == 0
     (one, names), (other, _) = (nph.load_images(tmp_path / folder, model) for folder in ("images", "others"))
