@@ -1,0 +1,138 @@
+"""What README and the docs say in words of measured figures is what docs/measured holds."""
+
+import json
+
+import pandas as pd
+import pytest
+from measured_tables import DOCS, MEASURED, multiple, percent, rows_of
+
+import neuronpath as nph
+from neuronpath.evaluation.claims import TABLES, claims
+from neuronpath.evaluation.evaluate import as_text
+
+README = DOCS.parent / "README.md"
+
+
+def only(rows, **wanted):
+    (found,) = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+    return found
+
+
+def default(file, baseline="zero", units="both"):
+    return only(rows_of(file), baseline=baseline, units=units, effort="standard")
+
+
+def share(triple):
+    value, low, high = (round(100 * figure) for figure in triple)
+    return f"{value} % [{low}, {high}]"
+
+
+def search(row):
+    """F+B of a search, from its least to its most: the formula of performance.md."""
+    begun = 1 / 3 + 1 + 2 + 1 / 3
+    return begun + row["sweeps"], begun + row["sweeps"] * 5 / 3
+
+
+def whole(row):
+    return [cost + row["nodes"] for cost in search(row)]
+
+
+def span(values):
+    values = list(values)
+    return f"{min(values):.0f} to {max(values):.0f}"
+
+
+def taken_at_random(file):
+    removing, *_ = json.loads((MEASURED / f"{file}.json").read_text())["tables"]
+    return only(removing["rows"], path="random")["takes of p"]
+
+
+def points(figure, sign):
+    """By how much less knowledge's path changes the probability than causal's, in points."""
+    row = only(rows_of("paper-rivals"), method="knowledge", figure=figure)
+    ends = sorted(100 * sign * row[f"minus_first{end}"] for end in ("_low", "_high"))
+    return "{:.2f} pp [{:.2f}, {:.2f}]".format(100 * sign * row["minus_first"], *ends)
+
+
+DIGITS, MNIST, PHOTOS = "default_path", "default_path-mnist", "default_path-vits14"
+neurons = [default(file, units="neurons")["takes"] for file in (DIGITS, PHOTOS)]
+by_random = [taken_at_random(file) for file in ("digits", "vits14")]
+tried = [default(file, baseline) for file in (DIGITS, MNIST, PHOTOS) for baseline in ("zero", "mean")]
+easy = tried[:4]  # digits and MNIST
+cost = {row["method"]: multiple(row["F+B"]) for row in rows_of("cost") if row["model"] == "vit_small_patch16_224"}
+(suite,) = json.loads((MEASURED / "cost-vits14.json").read_text())["tables"]
+trained = {row["name"].removeprefix("path, "): multiple(row["F+B"][0]) for row in suite["rows"]}
+circuit, photo_circuit = ({row["criterion"]: row for row in rows_of(f)} for f in ("circuits", "circuits-vits14"))
+mnist_circuit = only(rows_of("circuits-mnist"), criterion="break")
+found_by = ", ".join(f"{photo_circuit[name]['F+B, median']:.0f}" for name in ("keep", "break", "both"))
+models = [line for line in (DOCS / "models.md").read_text().splitlines() if line.startswith("| ")]
+models = [line for line in models if not line.startswith(("| architecture", "|---"))]
+refused = sum("| refused: " in line for line in models)
+pruned = sum(line.split(" | ")[3] == "yes" for line in models)
+
+SAID = [
+    ("README", f"{share(neurons[0])} of a digit's probability, {share(neurons[1])} of a photograph's (ablated to 0"),
+    ("README", f"all else following | {cost['live']} | {trained['live']} |"),
+    ("README", f"to first order | {cost['causal']} | {trained['causal']} |"),
+    ("README", f"over all blocks at once | {cost['joint']} | {trained['joint']} |"),
+    ("README", f"authors' release returns | {cost['paper']} | |"),
+    ("README", f"break it, or both | | {found_by} |"),
+    ("README", f"{len(models) - refused} of the {len(models)} architectures in timm's"),
+    ("models", f"{len(models) - refused} of {len(models)} architectures work, {refused} are refused"),
+    ("models", f"takes them out of {pruned}:"),
+    ("limits", f"{refused} of {len(models)} timm ViTs are refused"),
+    (
+        "limits",
+        f"ablated to 0, takes {share(neurons[0])} of a digit's probability, {share(neurons[1])} of a photograph's",
+    ),
+    (
+        "limits",
+        f"ablated to the mean: {share(by_random[0])} of a digit's probability, {share(by_random[1])} of a photograph's",
+    ),
+    ("limits", f"the path takes {share(default(MNIST, 'mean')['takes'])}, ablated to the mean"),
+    ("limits", f"{(1 - mnist_circuit['found']) * mnist_circuit['n']:.0f} of {mnist_circuit['n']} decisions can't be"),
+    ("limits", f"keep {circuit['keep']['rechecked']:.2f} of a digit's probability under another's, where it was "
+               f"{circuit['keep']['alone']:.2f}"),
+    ("limits", f"{photo_circuit['keep']['wrong class, median']:.0f} units have the model say the runner-up instead, where "
+               f"{photo_circuit['keep']['units, median']:.0f} keep"),
+    ("limits", f"{cost['live']} forward + backward passes an image with random weights, {trained['live']} with a trained"),
+    ("limits", f"for digits and MNIST {span(f for row in easy for f in whole(row))} by"),
+    ("limits", f"{span(row['nodes'] for row in easy)} of them for figures"),
+    ("reading", f"for {percent(1 - default(DIGITS)['converged'])} of 200 digits, and "
+                f"{percent(1 - default(PHOTOS)['converged'])} of 200 photographs"),
+    ("tutorial", f"A digit costs {span(whole(default(DIGITS, 'mean')))} ["),
+    ("benchmark", f"a default path takes {trained['live']} forward + backward passes, a circuit with its controls "
+                  f"{trained['circuit that keeps']} ("),
+    ("concepts", "| digits | {} | {} | {} |".format(
+        *map(share, (default(DIGITS)["takes"], default(DIGITS)["random takes"], neurons[0])))),
+    ("concepts", "1,536 neurons | {} | {} | {} |".format(
+        *map(share, (default(PHOTOS)["takes"], default(PHOTOS)["random takes"], neurons[1])))),
+    ("concepts", f"{span(f for row in tried for f in search(row))} forward + backward passes for the search"),
+    ("concepts", f"{span(whole(default(PHOTOS)))} in all on that ViT-S/14"),
+    ("paper", f"removing `causal`'s path takes {points('probability_removed', 1)} more"),
+    ("paper", f"doubling it adds {points('probability_enhanced', -1)} more"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "sentence"), SAID, ids=[f"{page}: {sentence[:40]}" for page, sentence in SAID])
+def test_the_page_says_what_was_measured(page, sentence):
+    text = (README if page == "README" else DOCS / f"{page}.md").read_text()
+    assert sentence in " ".join(text.split())
+
+
+def test_the_paper_s_tables_are_those_that_evaluate_wrote():
+    page = (DOCS / "paper.md").read_text()
+    found, rivals = (pd.DataFrame(rows_of(file)) for file in ("paper", "paper-rivals"))
+    for title, figures in TABLES.items():
+        assert f"{title}\n\n{as_text(found, figures=figures)}\n" in page
+    assert f"```text\n{as_text(rivals)}\n```" in page
+    for claim in claims(found, None):
+        assert f"- {claim}\n" in page
+
+
+def test_the_lines_of_find_path_are_those_that_it_prints():
+    model, images, _ = nph.demo.load()
+    page = " ".join((DOCS / "reading.md").read_text().split())
+    for line in nph.find_path(model, images[4:6]).to_text().splitlines()[1:]:
+        _number, *columns, _delta = line.split()
+        assert " ".join(columns) in page
