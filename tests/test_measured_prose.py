@@ -54,6 +54,21 @@ def points(figure, sign):
     return "{:.2f} pp [{:.2f}, {:.2f}]".format(100 * sign * row["minus_first"], *ends)
 
 
+def of_kinds(method):
+    """What removing a method's paths takes, in points: of neurons, heads and both."""
+    rows = [only(rows_of("heads"), method=method, figure="probability_removed", units=kind)
+            for kind in ("neurons", "heads", "both")]  # fmt: skip
+    cells = (
+        "{:.1f} [{:.1f}, {:.1f}]".format(*(round(-100 * row[end], 1) + 0 for end in ("mean", "high", "low")))
+        for row in rows
+    )
+    return f"| `{method}` | {' | '.join(cells)} |"
+
+
+def summed(kind):
+    return f"{100 * only(rows_of('heads'), method='joint', figure='attribution', units=kind)['mean']:.1f}"
+
+
 DIGITS, MNIST, PHOTOS = "default_path", "default_path-mnist", "default_path-vits14"
 neurons = [default(file, units="neurons")["takes"] for file in (DIGITS, PHOTOS)]
 by_random = [taken_at_random(file) for file in ("digits", "vits14")]
@@ -103,6 +118,8 @@ SAID = [
     ("tutorial", f"A digit costs {span(whole(default(DIGITS, 'mean')))} ["),
     ("benchmark", f"a default path takes {trained['live']} forward + backward passes, a circuit with its controls "
                   f"{trained['circuit that keeps']} ("),
+    *(("concepts", of_kinds(method)) for method in ("joint", "causal", "knowledge", "activation", "random")),
+    ("concepts", f"sum to {summed('heads')} points for heads, and to only {summed('both')} for both"),
     ("concepts", "| digits | {} | {} | {} |".format(
         *map(share, (default(DIGITS)["takes"], default(DIGITS)["random takes"], neurons[0])))),
     ("concepts", "1,536 neurons | {} | {} | {} |".format(
