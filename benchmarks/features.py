@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--path-images", type=int, default=60, help="images whose paths say which units")
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--starts", type=int, default=3, help="noises that a made image may begin from")
     chosen = parser.parse_args()
     model, images, labels = runpy.run_path(chosen.source)["load"]() if chosen.source else nph.demo.load()
     images, labels = images[: chosen.limit], labels[: chosen.limit]
@@ -73,7 +74,7 @@ def main() -> None:
     for name, units in {"most often on paths": often, "random": random_like(model, often)}.items():
         values, numbers, _ = nph.most_active(model, images, units, len(images))
         spread, values, numbers = values.std(1).tolist(), values[:, :TOP], numbers[:, :TOP]
-        made = nph.visualise(model, units, steps=chosen.steps)
+        made = nph.visualise(model, units, steps=chosen.steps, starts=chosen.starts)
         draw = torch.Generator().manual_seed(0)
         taken = [deletion(model, images[n], *each, draw) for n, *each in zip(numbers, units, spread, strict=True)]
         top, random, delta = (np.array(each) for each in zip(*taken, strict=True))

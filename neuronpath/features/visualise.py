@@ -70,8 +70,7 @@ def visualise(
         steps: of Adam; 128 to 512 do.
         lr: its step size.
         starts: from how many noises; the one whose image is best after a quarter of the steps is gone on with. Where
-            ascent ends depends on where it starts: of the 20 units most often on the digits model's paths 16 to 19 beat
-            the best real image by one start, 19 or 20 by the best of three.
+            ascent ends depends on where it starts.
         total_variation: what the mean difference of neighbouring pixels costs, against the relative gain of the unit's value.
         size: (C, H, W); None is the size of the images that the model was made for.
         mean: of the normalisation of the model's images, a channel each; None is the model's own, which timm's models know.
