@@ -1,16 +1,23 @@
-"""What docs/recursive.md prints of smaller models is what ``neuronpath compress`` wrote, kept beside it."""
+"""What docs/recursive.md prints is what ``neuronpath compress`` and the benchmarks wrote, kept beside it, or what its code prints."""
 
-from pathlib import Path
+import json
+import re
 
 import pandas as pd
 import pytest
+from measured_tables import DOCS, MEASURED, line, rows_of
 
-DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "recursive.md").read_text()
+SAID = " ".join(PAGE.split())  # of sentences that go on in the next line
 CALLED = {
     "recursive+low-rank": "recursive, then low-rank",
     "first-blocks": "first blocks",
     "every-other": "every other block",
 }
+
+
+def table_of(name):
+    return pd.read_csv(MEASURED / "recursive" / f"{name}.csv")
 
 
 def percent(value):
@@ -59,8 +66,77 @@ def distilled(table):
     ],
 )
 def test_the_page_prints_what_was_measured(name, lines):
-    page = (DOCS / "recursive.md").read_text()
-    table = pd.read_csv(DOCS / "measured" / "recursive" / f"{name}.csv")
+    table = table_of(name)
     found = list(lines(table[table["method"] != "as it is"]))
     assert found
-    assert [line for line in found if f"| {line} |" not in page] == []
+    assert [line for line in found if f"| {line} |" not in PAGE] == []
+
+
+def test_the_originals():
+    tables = [table_of(name).set_index("method") for name in ("digits", "cifar-distilled", "vits14-distilled")]
+    wanted = [f"the original: {right(table.loc['as it is'])}" for table in tables]
+    found = re.findall(r"the original: [\d.]+ % right, [\d.]+ to [\d.]+", SAID)
+    assert [text.replace(" % right, ", " (") + ")" for text in found] == wanted
+
+
+def test_the_lead_over_fewer_blocks():
+    """Of the distilled recursive models, from the largest on; and how far the smallest is behind before that."""
+
+    def leads(name):
+        table = table_of(name).query("distilled").pivot(index="share", columns="method", values="accuracy")
+        return [f"{100 * lead:.0f}" for lead in (table["recursive"] - table["first-blocks"]).dropna()[::-1]]
+
+    cifar, (of_digits,) = leads("cifar-distilled"), set(leads("digits-distilled"))
+    assert "leads one of fewer blocks by {}, {} and {} points".format(*cifar) in SAID
+    least, *_, most = sorted(cifar, key=int)
+    assert f"by {least} to {most} points, on the digits by {of_digits}, within the intervals" in SAID
+    before = table_of("cifar-distilled").query("not distilled and share == 0.13").set_index("method")["accuracy"]
+    assert f"({percent(before['recursive'])} against {percent(before['first-blocks'])} %)" in SAID
+
+
+@pytest.mark.parametrize(
+    ("run", "called"),
+    [
+        ("low-rank:0.45", "low-rank"),
+        ("recursive:0.56:4:sequence", "recursive, K = 4, runs of neighbours, rank 64"),
+        ("recursive+low-rank:0.45:6:sequence", "recursive, K = 6, then low-rank"),
+    ],
+)
+def test_calibration_images(run, called):
+    rows = {row["calibration"]: row for row in rows_of("smaller") if row["run"] == run}
+    assert run in SAID
+    agreements = (f"{percent(rows[count]['agreement'])} %" for count in (100, 400))
+    assert line(called, share(rows[400]["parameters"]), *agreements) in PAGE
+
+
+def test_neurons_that_passes_have_in_common():
+    own, _, _, shared = rows_of("reuse")
+    assert (own["rank"], own["distilled"], shared["rank"], shared["distilled"]) == (8, False, 0, True)
+    assert (
+        "have {best 1:.1%} of their path's neurons in common on the embedded digits (chance {chance 1:.1%}), and of their best "
+        "16 neurons {best 16:.0%} (chance {chance 16:.0%})"
+    ).format(**own).replace("%", " %") in SAID
+    said = "they do: {best 1:.0%} of the path's neurons, {best 16:.0%} of the best 16".format(**shared)
+    assert said.replace("%", " %") in SAID
+
+
+def test_what_leaves_behind_the_first_loop():
+    cells = json.loads((DOCS.parent / "notebooks" / "05_recursive.ipynb").read_text())["cells"]
+    printed = ["".join(out.get("data", {}).get("text/plain", "")) for cell in cells for out in cell.get("outputs", [])]
+    (counts,) = (re.findall(r"\d+", text.partition("images")[2]) for text in printed if text.startswith("blocks "))
+    first, *others = map(int, counts)
+    assert f"in which {first / (first + sum(others)):.0%}".replace("%", " %") + " leave behind the first loop" in SAID
+
+
+def test_what_the_code_prints():
+    """The figures behind ``print`` are what it prints."""
+    scope: dict = {}
+    wanted, printed = [], []
+    scope["print"] = lambda *values: printed.extend(map(float, values))
+    for code in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        if "print(share" in code:
+            exec(code, scope)
+            wanted += [text for _, text in re.findall(r"(print\(share.*)  # ([\d., ]+)", code)]
+    digits = [text for line in wanted for text in re.findall(r"[\d.]+", line)]
+    assert len(digits) == 5
+    assert [f"{value:.{len(text) - 2}f}" for value, text in zip(printed, digits, strict=True)] == digits
