@@ -109,6 +109,19 @@ def test_calibration_images(run, called):
     assert line(called, share(rows[400]["parameters"]), *agreements) in PAGE
 
 
+def test_too_high_a_rate():
+    before, after = table_of("vits14-distilled-lr1e-4").set_index("method").loc["recursive", "agreement"]
+    said = f"made the recursive one worse: of {percent(before)} % that say the same before training {percent(after)} % are left"
+    assert said in SAID
+
+
+def test_conversion():
+    (row,) = rows_of("conversion")
+    took = f"took {row['of them s of a CPU']:.0f} s of one CPU core and {row['peak GiB']:.1f} GiB at most"
+    ran = f"merged it ran in {row['merged / model']:.2f} of the model's time, which ran in {row['model / itself']:.2f} of its own"
+    assert f"{took}; {ran}" in SAID
+
+
 def test_exits():
     about = json.loads((MEASURED / "serving.json").read_text())["about"]
     loops = f"{about['mean loops']:.2f} of {about['loops']} loops on average"
