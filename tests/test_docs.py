@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import make_llms
+import printed
 import pytest
 from matplotlib.text import Text
 
@@ -28,9 +29,38 @@ LOADED = {"iframe": "src", "img": "src", "link": "href", "script": "src", "sourc
 def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
-    for code in BLOCK.findall(page.read_text()):
-        exec(compile(code, str(page), "exec"), scope)
+    assert printed.stale(page.read_text(), scope) == []
     assert any(isinstance(value, nph.NeuronPaths | nph.Circuit | nph.Faithfulness) for value in scope.values())
+
+
+STATED = """```python
+print(0.8464, 3)  # 0.846, 3; before 0.9
+[1, 2]  # [1, 2]: two
+[5]  # five
+```
+
+Prose.
+
+```text
+0.846 3
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("0.846, ", "0.848, "),
+        ("# [1, 2]", "# [1, 3]"),
+        ("\n0.846 3", "\n0.846 4"),
+        ("\n0.846 3", "\n0.846 3\n3"),
+        ("\n0.846 3\n", "\n"),
+    ],
+)
+def test_what_a_page_says_wrongly_is_told(before, after):
+    assert printed.stale(STATED, {}) == []
+    assert printed.stale(STATED.replace("0.846 3\n", "...\n"), {}) == []
+    assert len(printed.stale(STATED.replace(before, after), {})) == 1
 
 
 def test_the_readme_s_snippet_runs_again_and_titles_its_picture(tmp_path, monkeypatch):
