@@ -65,10 +65,27 @@ def of_kinds(method):
     return f"| `{method}` | {' | '.join(cells)} |"
 
 
+def masked(k, kept, share=1.0):
+    return only(rows_of("masking"), k=k, kept=kept, masked=share)
+
+
+def masking(k):
+    cells = []
+    for path, random in ((masked(k, "path", share), masked(k, "random", share)) for share in (0.5, 1.0)):
+        cells += [f"{100 * row['accuracy']:.1f}" for row in (path, random)]
+        cells.append("{:+.1f} [{:.1f}, {:.1f}]".format(*path["lead"]))
+    return f"| {k} | {' | '.join(cells)} |"
+
+
+def taken_for_it(kept):
+    return [f"{100 * masked(k, kept)['others_taken_for_it']:.1f}" for k in KEPT]
+
+
 def summed(kind):
     return f"{100 * only(rows_of('heads'), method='joint', figure='attribution', units=kind)['mean']:.1f}"
 
 
+KEPT = (1, 5, 10, 20, 50)
 DIGITS, MNIST, PHOTOS = "default_path", "default_path-mnist", "default_path-vits14"
 neurons = [default(file, units="neurons")["takes"] for file in (DIGITS, PHOTOS)]
 by_random = [taken_at_random(file) for file in ("digits", "vits14")]
@@ -126,6 +143,9 @@ SAID = [
         *map(share, (default(PHOTOS)["takes"], default(PHOTOS)["random takes"], neurons[1])))),
     ("concepts", f"{span(f for row in tried for f in search(row))} forward + backward passes for the search"),
     ("concepts", f"{span(whole(default(PHOTOS)))} in all on that ViT-S/14"),
+    *(("paper", masking(k)) for k in KEPT),
+    ("paper", "{}, {}, {}, {} and {} % of them for K".format(*taken_for_it("path"))),
+    ("paper", f"at most {max(taken_for_it('random'))} % with random neurons"),
     ("paper", f"removing `causal`'s path takes {points('probability_removed', 1)} more"),
     ("paper", f"doubling it adds {points('probability_enhanced', -1)} more"),
 ]  # fmt: skip
