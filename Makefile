@@ -38,9 +38,10 @@ lint: $(VENV)/.developer
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.developer  ## all figures of docs/performance.md on this machine: over an hour on 2 cores
+bench: $(VENV)/.developer  ## the docs' figures of the embedded model and of random weights, on this machine: hours on 2 cores
 	mkdir -p out/bench
-	for name in cost memory quality circuits default_path scoreboard planted features throughput pruned_speed; do \
+	for name in cost memory quality circuits class_circuits default_path edges scoreboard planted features throughput pruned_speed \
+		pruned_units data_sets listing scaling explorer; do \
 		$(BIN)/python benchmarks/$$name.py --out out/bench/$$name.json || exit 1; done
 
 clean:

@@ -114,9 +114,16 @@ def main() -> None:
     for workers in chosen.workers:
         with tempfile.TemporaryDirectory() as folder:
             share, writing = slept(workers, chosen.shards, pauses, Path(folder))
+            size = Path(folder, "0.parquet").stat().st_size / IMAGES
         paper = {f"on paper, {each} shards each": on_paper(workers, each, pauses, writing) for each in (16, 200)}
         rows.append(
-            {"workers": workers, "slept, while all work": share, **paper, "writing a shard, ms": 1000 * writing}
+            {
+                "workers": workers,
+                "slept, while all work": share,
+                **paper,
+                "writing a shard, ms": 1000 * writing,
+                "bytes a row": size,
+            }
         )
     report(f"Share of N times one worker's speed, {statistics.mean(pauses):.3g} s a shard", rows, chosen.out)
 

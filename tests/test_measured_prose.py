@@ -4,18 +4,12 @@ import json
 
 import pandas as pd
 import pytest
-from measured_tables import DOCS, MEASURED, multiple, percent, rows_of
+from measured_tables import DOCS, MEASURED, multiple, only, percent, rows_of
 
-import neuronpath as nph
 from neuronpath.evaluation.claims import TABLES, claims
 from neuronpath.evaluation.evaluate import as_text
 
 README = DOCS.parent / "README.md"
-
-
-def only(rows, **wanted):
-    (found,) = [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
-    return found
 
 
 def default(file, baseline="zero", units="both"):
@@ -165,11 +159,3 @@ def test_the_paper_s_tables_are_those_that_evaluate_wrote():
     assert f"```text\n{as_text(rivals)}\n```" in page
     for claim in claims(found, None):
         assert f"- {claim}\n" in page
-
-
-def test_the_lines_of_find_path_are_those_that_it_prints():
-    model, images, _ = nph.demo.load()
-    page = " ".join((DOCS / "reading.md").read_text().split())
-    for line in nph.find_path(model, images[4:6]).to_text().splitlines()[1:]:
-        _number, *columns, _delta = line.split()
-        assert " ".join(columns) in page
