@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--model", help="a timm model or a folder of one")
     parser.add_argument("--folder", type=Path, help="one folder of images a class; without, the embedded digits")
     parser.add_argument("--limit", type=int, default=360, help="images of the test")
-    parser.add_argument("--reference", type=int, default=200, help="images of the mean that units are ablated to")
+    parser.add_argument(
+        "--reference", type=int, default=400, help="images of the mean that units are ablated to: half of them"
+    )
     parser.add_argument("--criteria", nargs="+", choices=("keep", "break", "both"), default=("keep", "both"))
     chosen = parser.parse_args()
     if (chosen.model is None) != (chosen.folder is None):

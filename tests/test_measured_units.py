@@ -64,7 +64,7 @@ def before(by, keep, scope):
 keep, break_ = of_criterion("circuits", "keep"), of_criterion("circuits", "break")
 photo_keep, photo_break = of_criterion("circuits-vits14", "keep"), of_criterion("circuits-vits14", "break")
 mnist_keep, mnist_break = of_criterion("circuits-mnist", "keep"), of_criterion("circuits-mnist", "break")
-classes = of_criterion("class_circuits", "both")
+classes, fewer = (of_criterion(file, "both") for file in ("class_circuits", "class_circuits-fewer"))
 of_prob = [
     row["pearson, median"] for end in FILES.values() for row in rows_of(f"edges{end}") if row["output"] == "prob"
 ]
@@ -92,8 +92,9 @@ SAID = [
     ("circuits", f"a digit's circuit keeps {keep['rechecked']:.2f} where it kept {keep['alone']:.2f}"),
     ("circuits", f"for {mnist_keep['wrong class found']} of {mnist_keep['n']} images a circuit has the runner-up instead"),
     ("circuits", f"{(1 - mnist_break['found']) * mnist_break['n']:.0f} of {mnist_break['n']} decisions can't be broken"),
-    ("circuits", f"{classes['units, median']:.0f} units decide for a class: alone they keep all of its decisions on new images, "
-                 f"and without them {percent(classes['flips'][0])} change"),
+    ("circuits", f"{classes['units, median']:.0f} units decide for a class: alone they keep {percent(classes['same'][0])} of its "
+                 f"decisions on new images, and without them {percent(classes['flips'][0])} change ({percent(fewer['flips'][0])} with "
+                 "the mean over 100"),
     ("circuits", f"say it for {percent(classes['says'][0])} of other classes' images, random units for "
                  f"{percent(classes['random says'][0])}"),
     ("edges", f"the medians are {min(of_prob):.3f} to {max(of_prob):.3f}"),
