@@ -27,9 +27,9 @@ def neurons_alone(model, baseline):
     return round(100 * only(rows_of(f"default_path{FILES[model]}"), units="neurons", baseline=baseline)["takes"][0])
 
 
-def everywhere(model):
+def beside_paper(model, tokens):
     """The default path of neurons beside the published algorithm's."""
-    figures = only(rows_of(f"quality{FILES[model]}"), method="live, all tokens")["removal / paper's"]
+    figures = only(rows_of(f"quality{FILES[model]}"), method=f"live, {tokens} tokens")["removal / paper's"]
     value, interval = figures.split(" ", 1)
     ends = (f"{float(end):.2f}" for end in interval.strip("[]").split(", "))
     return f"{float(value):.2f} [{', '.join(ends)}]"
@@ -117,7 +117,8 @@ SAID = [
                      f"MNIST {neurons_alone('MNIST', 'zero')} % at most, of the ViT-S/14 {neurons_alone('ViT-S/14', 'zero')} and "
                      f"{neurons_alone('ViT-S/14', 'mean')} %"),
     ("faithfulness", "takes {} times as much as `preset=\"paper\"` of the 360 digits, {} times of 200 of MNIST, {} times of 100 of the "
-                     "ViT-S/14".format(*map(everywhere, FILES))),
+                     "ViT-S/14".format(*(beside_paper(model, "all") for model in FILES))),
+    ("faithfulness", "the paper's setting, {}, {} and {} times".format(*(beside_paper(model, "pooled") for model in FILES))),
     ("faithfulness", "the best takes {} (zero) and {} (mean), the live path of heads {} and {}".format(
         *(every(units, baseline) for units in ("best choice of heads", "path of heads") for baseline in ("zero", "mean")))),
     ("faithfulness", "of heads and neurons {} % and {} %".format(
