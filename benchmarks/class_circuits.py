@@ -1,17 +1,15 @@
 """One circuit a class: what it does on images that it wasn't found on and on other classes', beside random units.
 
-    python benchmarks/class_circuits.py                                 the embedded digits: all 360
-    python benchmarks/class_circuits.py --model NAME --folder FOLDER    its folders' names are the classes
+    python benchmarks/class_circuits.py            the embedded digits: all 360
 
 Means over the classes, with 95 % bootstrap intervals over these, of the shares of p and of decisions. "says": the circuit alone has the
 model say its class for images of other classes.
 """
 
 import sys
-from pathlib import Path
 
 import torch
-from common import from_folder, options, report
+from common import options, report
 
 import neuronpath as nph
 from neuronpath.jobs.benchmark.table import mean_of
@@ -27,31 +25,20 @@ FIGURES = {  # the images, the figure
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--model", help="a timm model or a folder of one")
-    parser.add_argument("--folder", type=Path, help="one folder of images a class; without, the embedded digits")
     parser.add_argument("--limit", type=int, default=360, help="images of the test")
     parser.add_argument(
         "--reference", type=int, default=400, help="images of the mean that units are ablated to: half of them"
     )
     parser.add_argument("--criteria", nargs="+", choices=("keep", "break", "both"), default=("keep", "both"))
     chosen = parser.parse_args()
-    if (chosen.model is None) != (chosen.folder is None):
-        parser.error("--model and --folder go together")
-    if chosen.folder is None:
-        model, images, labels = nph.demo.load()
-        images, labels = images[: chosen.limit], labels[: chosen.limit]
-        reference = nph.demo.load("train")[1][: chosen.reference]
-    else:
-        model = nph.load_model(chosen.model, device=chosen.device)
-        images = from_folder(chosen.folder, model, chosen.limit + chosen.reference)
-        labels = torch.arange(len(images)) % sum(part.is_dir() for part in chosen.folder.iterdir())
-        images, labels, reference = images[: chosen.limit], labels[: chosen.limit], images[chosen.limit :]
+    model, images, labels = nph.demo.load()
+    model.to(chosen.device)
+    images, labels = images[: chosen.limit], labels[: chosen.limit]
+    reference = nph.demo.load("train")[1][: chosen.reference]
     images, reference = images.to(chosen.device), reference.to(chosen.device)
     rows = []
     for criterion in chosen.criteria:
-        found = nph.class_circuit(
-            model.to(chosen.device), images, labels, criterion=criterion, reference=reference, progress=True
-        )
+        found = nph.class_circuit(model, images, labels, criterion=criterion, reference=reference, progress=True)
         tables = [circuit.figures.set_index(["circuit", "images", "figure"])["mean"] for circuit in found.values()]
         units = torch.tensor([float(len(circuit.units)) for circuit in found.values()])
         row = {"criterion": criterion, "classes": len(found), "n": len(images), "units, median": units.median().item()}

@@ -29,10 +29,8 @@ def median(values: list[float]) -> float:
 def figures(graph: nph.PathGraph) -> dict[str, float]:
     """Of the graphs of some images, patched for real."""
     pearson = graph.pearson[~graph.pearson.isnan()].double()
-    straight, sums = [], []
+    sums = []
     for effects, total in zip(graph.effects, graph.total, strict=True):
-        sizes = effects.double().abs()
-        straight.append((sizes[:, -1].sum() / sizes.nansum()).item())
         both = torch.stack([effects.double().nansum(1), total.double()])
         sums.append(torch.corrcoef(both)[0, 1].item() if len(total) > 1 else torch.nan)
     return {
@@ -41,7 +39,7 @@ def figures(graph: nph.PathGraph) -> dict[str, float]:
         "pearson, median": median(pearson.tolist()),
         "pearson, 10th": pearson.quantile(0.1).item(),
         "pearson, lowest": pearson.min().item(),
-        "straight, median": median(straight),
+        "straight, median": median(graph.straight.tolist()),
         "sums, median": median(sums),
     }
 

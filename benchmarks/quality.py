@@ -84,12 +84,10 @@ def main() -> None:
             row["as 50 nodes"] = (again.neurons == paths.neurons).float().mean().item()
         rows.append(row)
         print(row, file=sys.stderr)
-    for tokens, token in (("all tokens", "all"), ("pooled tokens", "pooled")):
-        live, published = (
-            nph.find_path(model, images, token=token, **call).removal
-            for call in ({"units": "neurons"}, {"preset": "paper"})
-        )
-        rows.append({"method": f"live, {tokens}", "removal / paper's": ratio(live, published)})
+    everywhere = nph.find_path(model, images, token="all", **METHODS["paper"])
+    for tokens, published in (("all", everywhere), ("pooled", found["paper"])):
+        live = nph.find_path(model, images, token=tokens, units="neurons")
+        rows.append({"method": f"live, {tokens} tokens", "removal / paper's": ratio(live.removal, published.removal)})
     report(f"Quality over {len(images)} images", rows, chosen.out)
 
 

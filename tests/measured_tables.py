@@ -42,12 +42,22 @@ def only(rows: Iterable[dict], **wanted: object) -> dict:
     return found
 
 
+def said(page: str) -> str:
+    """A page's text, or README's, its lines joined: sentences go on in the next one."""
+    return " ".join((DOCS.parent / "README.md" if page == "README" else DOCS / f"{page}.md").read_text().split())
+
+
 def line(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
 def multiple(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def share(figures: Iterable[float]) -> str:
+    """A mean and its interval, in %."""
+    return "{} % [{}, {}]".format(*(round(100 * figure) for figure in figures))
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -85,10 +95,7 @@ def circuits(file: str, label: str) -> Iterator[str]:
 
 def default_path(file: str, label: str) -> Iterator[str]:
     for row in rows_of(file):
-        takes, flips, random = (
-            "{} % [{}, {}]".format(*(round(100 * figure) for figure in row[name]))
-            for name in ("takes", "flips", "random takes")
-        )
+        takes, flips, random = (share(row[name]) for name in ("takes", "flips", "random takes"))
         what = row["baseline"] + ", neurons alone" * (row["units"] == "neurons")
         what += ', `effort="thorough"`' * (row["effort"] == "thorough")
         yield line(
@@ -172,13 +179,8 @@ def memory() -> Iterator[str]:
 def pruned_speed() -> Iterator[str]:
     for row in rows_of("pruned_speed"):
         name = "dense" if row["from mask"] is None else row["model"]
-        yield line(
-            name,
-            f"{row['parameters']:,}",
-            f"{row['multiply-adds'] / 1e9:.2f} G",
-            f"{row['ms a batch']:.0f}",
-            f"{row['times as fast']:.2f}",
-        )
+        yield line(name, f"{row['parameters']:,}", f"{row['multiply-adds'] / 1e9:.2f} G", f"{row['ms a batch']:.0f}",
+                   f"{row['times as fast']:.2f}")  # fmt: skip
 
 
 def points(value: float, sign: str = "") -> str:

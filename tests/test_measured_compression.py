@@ -5,10 +5,10 @@ import re
 
 import pandas as pd
 import pytest
-from measured_tables import DOCS, MEASURED, line, rows_of
+from measured_tables import DOCS, MEASURED, line, rows_of, said
 
 PAGE = (DOCS / "recursive.md").read_text()
-SAID = " ".join(PAGE.split())  # of sentences that go on in the next line
+SAID = said("recursive")
 CALLED = {
     "recursive+low-rank": "recursive, then low-rank",
     "first-blocks": "first blocks",

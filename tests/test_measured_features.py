@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from measured_tables import DOCS, percent, rows_of
+from measured_tables import percent, rows_of, said
 
-SAID = " ".join((DOCS / "features.md").read_text().split())
+SAID = said("features")
 
 
 def test_what_the_deletion_takes():

@@ -4,21 +4,14 @@ import json
 
 import pandas as pd
 import pytest
-from measured_tables import DOCS, MEASURED, multiple, only, percent, rows_of
+from measured_tables import DOCS, MEASURED, multiple, only, percent, rows_of, said, share
 
 from neuronpath.evaluation.claims import TABLES, claims
 from neuronpath.evaluation.evaluate import as_text
 
-README = DOCS.parent / "README.md"
-
 
 def default(file, baseline="zero", units="both"):
     return only(rows_of(file), baseline=baseline, units=units, effort="standard")
-
-
-def share(triple):
-    value, low, high = (round(100 * figure) for figure in triple)
-    return f"{value} % [{low}, {high}]"
 
 
 def search(row):
@@ -65,7 +58,7 @@ def masked(k, kept, share=1.0):
 
 def masking(k):
     cells = []
-    for path, random in ((masked(k, "path", share), masked(k, "random", share)) for share in (0.5, 1.0)):
+    for path, random in ((masked(k, "path", gone), masked(k, "random", gone)) for gone in (0.5, 1.0)):
         cells += [f"{100 * row['accuracy']:.1f}" for row in (path, random)]
         cells.append("{:+.1f} [{:.1f}, {:.1f}]".format(*path["lead"]))
     return f"| {k} | {' | '.join(cells)} |"
@@ -147,8 +140,7 @@ SAID = [
 
 @pytest.mark.parametrize(("page", "sentence"), SAID, ids=[f"{page}: {sentence[:40]}" for page, sentence in SAID])
 def test_the_page_says_what_was_measured(page, sentence):
-    text = (README if page == "README" else DOCS / f"{page}.md").read_text()
-    assert sentence in " ".join(text.split())
+    assert sentence in said(page)
 
 
 def test_the_paper_s_tables_are_those_that_evaluate_wrote():

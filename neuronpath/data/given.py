@@ -268,8 +268,7 @@ def check_images(images: Tensor, name: str = "images") -> None:
         raise InputError(f"{name} is an empty batch; expected at least one image")
     if not images.numel():
         raise InputError(f"{name} has shape {tuple(images.shape)}; expected images with pixels")
-    if not all(
-        extreme.isfinite() for extreme in images.aminmax()
-    ):  # which NaN are too; a mask of all pixels would take memory
+    low, high = images.aminmax()  # NaN where any pixel is; a mask of all pixels would take memory
+    if not (low.isfinite() and high.isfinite()):
         index = next(index for index, image in enumerate(images) if not image.isfinite().all())
         raise InputError(f"image {index} of the batch holds NaN or infinity; expected finite pixels")
